@@ -1,0 +1,1 @@
+"""What happened and what came back: stamps, histories, trees, recoveries. Pure data, no I/O."""

@@ -1,0 +1,172 @@
+"""History: what happened while a workload ran, op by op, on one monotonic clock.
+
+Workers write fixed-size binary records into shared memory (`RECORD`); everything an op asked for is
+re-derived from the workload, so a record only says when, on which inodes, and what came back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuzzer.state.inode import make_inode
+from fuzzer.workload.model import Op, Resolver, Value, Workload, make_op, op_id
+
+RECORD = np.dtype(
+    [
+        ("begin_ns", "<u8"),
+        ("end_ns", "<u8"),
+        ("result", "<i8"),
+        ("subject", "<u8"),
+        ("other", "<u8"),
+        ("directory", "<u8"),
+        ("directory2", "<u8"),
+        ("subject_gen", "<u4"),
+        ("other_gen", "<u4"),
+        ("directory_gen", "<u4"),
+        ("directory2_gen", "<u4"),
+        ("sequence", "<u4"),
+        ("errno", "<u4"),
+    ]
+)
+"""One op as a worker records it, 80 bytes. `begin_ns` is stored before the system call that has the
+effect, `end_ns` after it returned (0: it has not). Inodes are numbers and generations apart."""
+
+FOREVER = (1 << 63) - 1
+"""Return time of an op that never returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One op that was started. `end_ns` is `FOREVER` if it was cut short.
+
+    Inodes by op: *subject* is the file worked on (the new one of create, mkdir, symlink; the one
+    named by `from` of link and rename; the destination of clone); *directory* the parent of its name
+    (`from`'s parent for rename; the new name's for link); *directory2* the parent of rename's `to`;
+    *other* what rename's `to` named before (0: nothing), or clone's source. For unlink, rmdir and
+    rename, subject and other are looked up just before the call, inside [begin, end].
+    """
+
+    id: int
+    actor: int
+    sequence: int
+    op: Op
+    begin_ns: int
+    end_ns: int = FOREVER
+    result: int = 0
+    errno: int = 0
+    subject: int = 0
+    other: int = 0
+    directory: int = 0
+    directory2: int = 0
+
+    @property
+    def returned(self) -> bool:
+        return self.end_ns != FOREVER
+
+    @property
+    def succeeded(self) -> bool:
+        return self.returned and self.errno == 0
+
+    @property
+    def failed(self) -> bool:
+        return self.returned and self.errno != 0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All events in order of their start, and what ended abnormally.
+
+    `root` is the identity of the mount's root directory; `killed` names the actors that were killed
+    at the deadline or died.
+    """
+
+    events: tuple[Event, ...]
+    root: int = 0
+    killed: tuple[str, ...] = ()
+    by_id: dict[int, Event] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_id", {event.id: event for event in self.events})
+
+    def known_ids(self) -> NDArray[np.uint64]:
+        """Ids of all started ops, sorted, for `stamps.decode`."""
+        return np.array(sorted(self.by_id), dtype=np.uint64)
+
+
+def events_from_records(workload: Workload, actor: int, records: NDArray[np.void]) -> list[Event]:
+    """Turn an actor's records (those with `begin_ns` set) into events."""
+    resolver = Resolver(workload, actor)
+    return [_event(resolver, actor, record) for record in records if record["begin_ns"]]
+
+
+def _event(resolver: Resolver, actor: int, record: np.void) -> Event:
+    sequence = int(record["sequence"])
+
+    def inode(name: str) -> int:
+        return make_inode(int(record[name]), int(record[name + "_gen"]))
+
+    return Event(
+        id=op_id(actor, sequence),
+        actor=actor,
+        sequence=sequence,
+        op=resolver.op(sequence),
+        begin_ns=int(record["begin_ns"]),
+        end_ns=int(record["end_ns"]) or FOREVER,
+        result=int(record["result"]),
+        errno=int(record["errno"]),
+        subject=inode("subject"),
+        other=inode("other"),
+        directory=inode("directory"),
+        directory2=inode("directory2"),
+    )
+
+
+_INODE_FIELDS = ("subject", "other", "directory", "directory2")
+
+
+def format_history(history: History) -> Iterator[str]:
+    """JSON lines: a head, then one line per event; times in ns."""
+    yield json.dumps({"history": 1, "root": history.root, "killed": list(history.killed)})
+    for event in history.events:
+        line: dict[str, object] = {
+            "actor": event.actor,
+            "seq": event.sequence,
+            "op": event.op.name,
+            "args": dict(event.op.args),
+            "begin": event.begin_ns,
+        }
+        if event.returned:
+            line |= {"end": event.end_ns, "result": event.result, "errno": event.errno}
+        line |= {name: getattr(event, name) for name in _INODE_FIELDS if getattr(event, name)}
+        yield json.dumps(line)
+
+
+def parse_history(lines: Iterable[str]) -> History:
+    """Inverse of `format_history`. Raises ValueError or KeyError on anything else."""
+    head, *rest = [json.loads(line) for line in lines]
+    if head["history"] != 1:
+        raise ValueError(f"history version {head['history']} is not 1")
+    events = tuple(_parse_event(line) for line in rest)
+    return History(events, head["root"], tuple(head["killed"]))
+
+
+def _parse_event(line: dict[str, int | str | dict[str, Value]]) -> Event:
+    actor, sequence, args = line["actor"], line["seq"], line["args"]
+    assert isinstance(actor, int) and isinstance(sequence, int) and isinstance(args, dict)
+    numbers = {name: int(str(line.get(name, 0))) for name in _INODE_FIELDS}
+    return Event(
+        id=op_id(actor, sequence),
+        actor=actor,
+        sequence=sequence,
+        op=make_op(str(line["op"]), args),
+        begin_ns=int(str(line["begin"])),
+        end_ns=int(str(line.get("end", FOREVER))),
+        result=int(str(line.get("result", 0))),
+        errno=int(str(line.get("errno", 0))),
+        **numbers,
+    )
