@@ -132,8 +132,17 @@ class Workload:
         return "setup" if actor == SETUP else self.actors[actor - 1].name
 
     @property
+    def capabilities(self) -> frozenset[str]:
+        """Every capability this workload needs (doctor names): declared ones and those its ops,
+        memory limit and file system imply."""
+        needed = set(self.requires).union(*(op.spec.requires for op in self.iter_ops()))
+        needed |= {"memcg"} if self.memory else set()
+        needed |= {self.fs} if self.fs else set()
+        return frozenset(needed)
+
+    @property
     def needs_memcg(self) -> bool:
-        return self.memory > 0 or any("memcg" in op.spec.requires for op in self.iter_ops())
+        return "memcg" in self.capabilities
 
     def iter_ops(self) -> Iterator[Op]:
         """Every op once, in text order."""
@@ -144,7 +153,8 @@ class Workload:
 
 def op_id(actor: int, sequence: int) -> int:
     """The 24-bit id of the `sequence`-th op an actor runs (from 0). Never 0."""
-    assert 0 <= actor <= MAX_ACTORS and 0 <= sequence < MAX_SEQUENCE, (actor, sequence)
+    assert 0 <= actor <= MAX_ACTORS, (actor, sequence)
+    assert 0 <= sequence < MAX_SEQUENCE, (actor, sequence)
     return actor << 19 | (sequence + 1)
 
 

@@ -27,6 +27,7 @@ class Kind(Enum):
     BYTES = "bytes"
     """A size or offset in bytes; K, M, G suffixes; may be drawn from a stream."""
     NUMBER = "number"
+    """A plain count; may be drawn from a stream."""
     MODE = "mode"
     """Permission bits, octal."""
     CHOICE = "choice"
@@ -52,7 +53,10 @@ class Param:
     default: int | str | None = None
     choices: tuple[str, ...] = ()
     unit: int = 1
-    """Values must be a multiple of this many bytes."""
+    """Values must be a multiple of this."""
+    low: int = 0
+    high: int = MAX_FILE_BYTES
+    """Smallest and largest value, both allowed."""
 
     @property
     def required(self) -> bool:
@@ -81,8 +85,21 @@ def _path(name: str = "path") -> Param:
     return Param(name, Kind.PATH)
 
 
+def _bytes(name: str, unit: int = WORD_BYTES, low: int = 0) -> Param:
+    return Param(name, Kind.BYTES, unit=unit, low=low)
+
+
 def _range(unit: int = WORD_BYTES) -> tuple[Param, Param]:
-    return Param("off", Kind.BYTES, unit=unit), Param("len", Kind.BYTES, unit=unit)
+    """A range that is not empty."""
+    return _bytes("off", unit), _bytes("len", unit, low=unit)
+
+
+def _mode(default: int | None = None) -> Param:
+    return Param("mode", Kind.MODE, default, high=0o7777)
+
+
+def _count(name: str, default: int | None, low: int, high: int) -> Param:
+    return Param(name, Kind.NUMBER, default, low=low, high=high)
 
 
 def _choice(name: str, *choices: str) -> Param:
@@ -91,18 +108,20 @@ def _choice(name: str, *choices: str) -> Param:
 
 _DURABLE = _choice("sync", "none", "dsync", "sync")
 FALLOCATE_MODES = ("alloc", "keep", "punch", "zero", "zero_keep", "collapse", "insert", "unshare")
+_REMAP = (_path("from"), _path("to"), _bytes("src"), _bytes("off"), _bytes("len"))
+_LEVEL = Param("level", Kind.CHOICE, "3", ("1", "2", "3"))
+_MAX_MEMORY_BYTES = 1 << 40
+_RECLAIM = Param("bytes", Kind.BYTES, 16 << 20, low=1, high=_MAX_MEMORY_BYTES)
+_LIMIT = Param("limit", Kind.BYTES, 24 << 20, low=1 << 20, high=_MAX_MEMORY_BYTES)
+_RENAME_FLAGS = _choice("flags", "none", "exchange", "noreplace")
+_XATTR_BYTES = _count("size", 32, WORD_BYTES, 1 << 16)
 
 _ROWS = (
-    OpSpec("create", Role.NAMES, (_path(), Param("mode", Kind.MODE, 0o644)), "new empty file, open(O_CREAT|O_EXCL)"),
-    OpSpec("mkdir", Role.NAMES, (_path(), Param("mode", Kind.MODE, 0o755)), "new directory"),
-    OpSpec("symlink", Role.NAMES, (Param("target", Kind.TEXT), _path()), "new symbolic link to the text target"),
+    OpSpec("create", Role.NAMES, (_path(), _mode(0o644)), "new empty file, open(O_CREAT|O_EXCL)"),
+    OpSpec("mkdir", Role.NAMES, (_path(), _mode(0o755)), "new directory"),
+    OpSpec("symlink", Role.NAMES, (Param("target", Kind.TEXT), _path()), "new symbolic link to a text"),
     OpSpec("link", Role.NAMES, (_path("from"), _path("to")), "hard link"),
-    OpSpec(
-        "rename",
-        Role.NAMES,
-        (_path("from"), _path("to"), _choice("flags", "none", "exchange", "noreplace")),
-        "renameat2",
-    ),
+    OpSpec("rename", Role.NAMES, (_path("from"), _path("to"), _RENAME_FLAGS), "renameat2"),
     OpSpec("unlink", Role.NAMES, (_path(),), "remove a name of a file"),
     OpSpec("rmdir", Role.NAMES, (_path(),), "remove an empty directory"),
     OpSpec("write", Role.DATA, (_path(), *_range(), _DURABLE), "buffered pwrite"),
@@ -113,46 +132,46 @@ _ROWS = (
         (_path(), *_range(), _choice("msync", "none", "async", "sync")),
         "stores through a shared mapping, then msync",
     ),
-    OpSpec("read", Role.DATA, (_path(), *_range(), _choice("direct", "no", "yes")), "pread, checked only by the live oracle"),
-    OpSpec("truncate", Role.DATA, (_path(), Param("size", Kind.BYTES, unit=WORD_BYTES)), "ftruncate"),
+    OpSpec(
+        "read",
+        Role.DATA,
+        (_path(), *_range(), _choice("direct", "no", "yes")),
+        "pread, checked only by the live oracle",
+    ),
+    OpSpec("truncate", Role.DATA, (_path(), _bytes("size")), "ftruncate"),
     OpSpec(
         "fallocate",
         Role.DATA,
         (_path(), *_range(), _choice("mode", *FALLOCATE_MODES)),
         "fallocate; collapse and insert need block alignment",
     ),
-    OpSpec(
-        "clone",
-        Role.DATA,
-        (_path("from"), _path("to"), Param("src", Kind.BYTES), Param("off", Kind.BYTES), Param("len", Kind.BYTES)),
-        "FICLONERANGE; len 0 means to the end of the source",
-    ),
-    OpSpec(
-        "dedupe",
-        Role.DATA,
-        (_path("from"), _path("to"), Param("src", Kind.BYTES), Param("off", Kind.BYTES), Param("len", Kind.BYTES)),
-        "FIDEDUPERANGE",
-    ),
-    OpSpec("chmod", Role.ATTRIBUTES, (_path(), Param("mode", Kind.MODE)), "fchmod"),
+    OpSpec("clone", Role.DATA, _REMAP, "FICLONERANGE; len 0 means to the end of the source"),
+    OpSpec("dedupe", Role.DATA, _REMAP, "FIDEDUPERANGE"),
+    OpSpec("chmod", Role.ATTRIBUTES, (_path(), _mode()), "fchmod"),
     OpSpec(
         "setxattr",
         Role.ATTRIBUTES,
-        (_path(), Param("name", Kind.TEXT), Param("size", Kind.NUMBER, 32)),
+        (_path(), Param("name", Kind.TEXT), _XATTR_BYTES),
         "set user.NAME to a value that names this op",
     ),
     OpSpec("removexattr", Role.ATTRIBUTES, (_path(), Param("name", Kind.TEXT)), "remove user.NAME"),
     OpSpec("fsync", Role.SYNC, (_path(),), "fsync of a file or a directory"),
     OpSpec("fdatasync", Role.SYNC, (_path(),), "fdatasync of a file"),
     OpSpec("msync", Role.SYNC, (_path(), *_range()), "map the range and msync(MS_SYNC) it"),
-    OpSpec("sync_file_range", Role.SYNC, (_path(), *_range()), "start and wait for writeback of the range: promises nothing"),
+    OpSpec(
+        "sync_file_range",
+        Role.SYNC,
+        (_path(), _bytes("off"), _bytes("len")),
+        "start and wait for writeback of the range (len 0: to the end): promises nothing",
+    ),
     OpSpec("sync", Role.SYNC, (), "sync(2)"),
     OpSpec("syncfs", Role.SYNC, (), "syncfs(2) on the workload's mount"),
-    OpSpec("drop_caches", Role.ENVIRONMENT, (Param("level", Kind.CHOICE, "3", ("1", "2", "3")),), "vm.drop_caches", ("drop_caches",)),
-    OpSpec("reclaim", Role.ENVIRONMENT, (Param("bytes", Kind.BYTES, 16 << 20),), "reclaim from the workload's memory cgroup", ("memcg",)),
+    OpSpec("drop_caches", Role.ENVIRONMENT, (_LEVEL,), "vm.drop_caches", ("drop_caches",)),
+    OpSpec("reclaim", Role.ENVIRONMENT, (_RECLAIM,), "reclaim from the workload's memory cgroup", ("memcg",)),
     OpSpec(
         "squeeze",
         Role.ENVIRONMENT,
-        (Param("limit", Kind.BYTES, 24 << 20), Param("hold_ms", Kind.NUMBER, 10)),
+        (_LIMIT, _count("hold_ms", 10, 0, 10_000)),
         "lower the memory cgroup's limit for a while",
         ("memcg",),
     ),
@@ -161,14 +180,14 @@ _ROWS = (
         Role.ENVIRONMENT,
         (
             _choice("type", "all", "data", "metadata", "system"),
-            Param("usage", Kind.NUMBER, 100),
-            Param("limit", Kind.NUMBER, 0),
+            _count("usage", 100, 0, 100),
+            _count("limit", 0, 0, 1 << 20),
         ),
         "btrfs balance; usage filter in percent, limit in chunks (0: none)",
         ("btrfs",),
     ),
-    OpSpec("sleep", Role.CONTROL, (Param("us", Kind.NUMBER),), "wait that many microseconds"),
-    OpSpec("barrier", Role.CONTROL, (Param("name", Kind.TEXT),), "wait for the other actors that use this barrier"),
+    OpSpec("sleep", Role.CONTROL, (_count("us", None, 0, 10_000_000),), "wait that many microseconds"),
+    OpSpec("barrier", Role.CONTROL, (Param("name", Kind.TEXT),), "wait for the other users of this barrier"),
 )
 
 OPS: dict[str, OpSpec] = {row.name: row for row in _ROWS}
