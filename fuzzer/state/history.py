@@ -157,7 +157,9 @@ def parse_history(lines: Iterable[str]) -> History:
 
 def _parse_event(line: dict[str, int | str | dict[str, Value]]) -> Event:
     actor, sequence, args = line["actor"], line["seq"], line["args"]
-    assert isinstance(actor, int) and isinstance(sequence, int) and isinstance(args, dict)
+    assert isinstance(actor, int)
+    assert isinstance(sequence, int)
+    assert isinstance(args, dict)
     numbers = {name: int(str(line.get(name, 0))) for name in _INODE_FIELDS}
     return Event(
         id=op_id(actor, sequence),

@@ -1,0 +1,134 @@
+"""Walk: look at everything a mount shows and make a `Tree` of it. Reads only.
+
+Errors are part of what is seen: a call that fails on one object is noted and the walk goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fuzzer.kernel.identity import InodeReader
+from fuzzer.state.stamps import Run, Words, decode, join
+from fuzzer.state.tree import Node, Tree
+
+_CHUNK_BYTES = 4 << 20
+_MAX_READ_BYTES = 1 << 30
+"""Larger files only come from corruption (workloads end at 128 MiB); the rest is not read."""
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
+
+
+@dataclass(slots=True)
+class _Walk:
+    inodes: InodeReader
+    known: Words
+    buffer: memoryview
+    nodes: dict[int, Node] = field(default_factory=dict)
+    entries: dict[tuple[int, str], int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noting(self, path: str, call: str) -> Iterator[None]:
+        """Turn an OSError of the block into a line of the tree's errors."""
+        try:
+            yield
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            self.errors.append(f"{path}: {call}: {name}")
+
+
+def walk(mountpoint: Path, fs: str, known: Words) -> Tree:
+    """The tree below `mountpoint`. `known` holds the op ids of the history, for decoding stamps."""
+    state = _Walk(InodeReader(fs), known, memoryview(bytearray(_CHUNK_BYTES)))
+    root_fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        root = state.inodes.of_fd(root_fd)
+        _look_at_directory(state, root_fd, root, ".")
+    finally:
+        os.close(root_fd)
+    return Tree(root, state.nodes, state.entries, tuple(state.errors))
+
+
+def _look_at_directory(state: _Walk, fd: int, inode: int, path: str) -> None:
+    with state.noting(path, "fstat"):
+        state.nodes[inode] = _node(state, fd, inode, os.fstat(fd), path)
+    names: list[str] = []
+    with state.noting(path, "readdir"):
+        names = sorted(os.listdir(fd))
+    for name in names:
+        child = name if path == "." else f"{path}/{name}"
+        with state.noting(child, "lookup"):
+            found = state.inodes.of_name(fd, name)
+            state.entries[inode, name] = found
+            if found not in state.nodes:
+                _look_at(state, fd, name, found, child)
+
+
+def _look_at(state: _Walk, dir_fd: int, name: str, inode: int, path: str) -> None:
+    status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        target = os.readlink(name, dir_fd=dir_fd)
+        state.nodes[inode] = Node(
+            inode=inode, kind="symlink", mode=0o777, nlink=status.st_nlink, size=status.st_size, target=target
+        )
+    elif kind in (stat.S_IFREG, stat.S_IFDIR):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
+        try:
+            if kind == stat.S_IFDIR:
+                _look_at_directory(state, fd, inode, path)
+            else:
+                state.nodes[inode] = _node(state, fd, inode, status, path)
+        finally:
+            os.close(fd)
+    else:
+        mode = stat.S_IMODE(status.st_mode)
+        state.nodes[inode] = Node(
+            inode=inode, kind="other", mode=mode, nlink=status.st_nlink, size=status.st_size
+        )
+
+
+def _node(state: _Walk, fd: int, inode: int, status: os.stat_result, path: str) -> Node:
+    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    with state.noting(path, "getxattr"):
+        xattrs = tuple((name, os.getxattr(fd, name)) for name in sorted(os.listxattr(fd)))
+    runs, read_errno, error_offset = _read_runs(state, fd, status.st_size) if kind == "file" else ((), 0, 0)
+    return Node(
+        inode=inode,
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        nlink=status.st_nlink,
+        size=status.st_size,
+        xattrs=xattrs,
+        runs=runs,
+        read_errno=read_errno,
+        read_error_offset=error_offset,
+    )
+
+
+def _read_runs(state: _Walk, fd: int, size: int) -> tuple[tuple[Run, ...], int, int]:
+    """(runs, errno of the first failed read or 0, its offset)."""
+    runs: list[Run] = []
+    offset = 0
+    while offset < min(size, _MAX_READ_BYTES):
+        want = min(_CHUNK_BYTES, size - offset)
+        try:
+            got = os.preadv(fd, [state.buffer[:want]], offset)
+        except OSError as error:
+            return join(runs), error.errno or errno.EIO, offset
+        if not got:
+            break
+        if offset + got < size:
+            got -= got % 8  # a word must not be cut by a short read
+        runs += decode(np.frombuffer(state.buffer[:got], dtype=np.uint8), offset, state.known)
+        offset += got
+    return join(runs), 0, 0

@@ -1,0 +1,63 @@
+"""Oracles: what btrfs and xfs promise, one promise per file. Pure; knows nothing of devices.
+
+A false alarm is a bug of the same rank as a missed one: a rule may only speak where a source says
+what is promised, and what maintainers declared open is left open.
+"""
+
+from __future__ import annotations
+
+from fuzzer.state.history import History
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.crash import Cut
+from oracles import attributes, data, fsck, kernel_log, mountable, names, size, structure
+from oracles.case import Case, Rule, Tally
+from oracles.floors import compute_floors
+from oracles.profile import PROFILES, Profile
+from oracles.verdict import Judgement, Outcome, Violation
+from oracles.versions import Versions, build_versions
+
+RULES: tuple[Rule, ...] = (
+    *mountable.RULES,
+    *names.RULES,
+    *data.RULES,
+    *size.RULES,
+    *attributes.RULES,
+    *structure.RULES,
+    *kernel_log.RULES,
+    *fsck.RULES,
+)
+"""Every rule, the most telling first: the first violation of a state gives the finding its title."""
+
+__all__ = [
+    "PROFILES",
+    "RULES",
+    "History",
+    "Judgement",
+    "Outcome",
+    "Profile",
+    "Violation",
+    "build_versions",
+    "judge",
+]
+
+
+def judge(
+    profile: Profile,
+    recovery: Recovery,
+    versions: Versions | None = None,
+    cut: Cut | None = None,
+) -> Judgement:
+    """Ask every rule about one state.
+
+    Without `versions` and `cut` (a log whose workload is unknown) only the rules that need no history
+    are asked.
+    """
+    tally = Tally()
+    known = (versions, compute_floors(versions, cut)) if versions is not None and cut is not None else None
+    case = Case(profile, recovery, tally, known)
+    violations: list[Violation] = []
+    for rule in RULES:
+        if (rule.needs_tree and recovery.tree is None) or (rule.needs_history and known is None):
+            continue
+        violations += rule.check(case)
+    return Judgement(tuple(violations), tally.judged, tally.no_promise)

@@ -1,0 +1,54 @@
+"""The unmounted file system passes its own checker after recovery."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from oracles.case import Case, Rule
+from oracles.verdict import Violation
+
+_SOURCES = {
+    "btrfs": "btrfs-check(8): exit status 0 means no problem found; fstests _check_btrfs_filesystem",
+    "xfs": "xfs_repair(8) -n: exit status 0 means no corruption found; fstests _check_xfs_filesystem",
+}
+
+
+def check_fsck(case: Case) -> Iterator[Violation]:
+    """Promise: mount and clean unmount leave nothing for `btrfs check` or `xfs_repair -n` to report."""
+    fsck = case.recovery.fsck
+    if not fsck.ran:
+        return
+    case.tally.judged += 1
+    if fsck.exit_status:
+        line = first_complaint(fsck.output)
+        yield Violation(
+            rule="fsck",
+            kind=complaint_class(line),
+            subject="the file system",
+            promised="a recovered and cleanly unmounted file system passes its checker",
+            found=f"exit status {fsck.exit_status}: {line}",
+            source=_SOURCES[case.profile.name],
+        )
+
+
+_NOISE = re.compile(
+    r"^(\[\d+/\d+\]|Opening filesystem|Checking filesystem|UUID:|Phase \d|\s*- |No modify flag|"
+    r"found \d+ bytes|total |btree space|file data|referenced|cache and super|Inode allocation btrees)"
+)
+
+
+def first_complaint(output: str) -> str:
+    """The first line that is not the checker's ordinary progress."""
+    for line in output.splitlines():
+        if line.strip() and not _NOISE.match(line):
+            return line.strip()
+    return "no message"
+
+
+def complaint_class(line: str) -> str:
+    """The message with numbers and addresses taken out: stable across runs."""
+    return re.sub(r"\b(0x[0-9a-f]+|\d+)\b", "N", line)[:80]
+
+
+RULES = (Rule("fsck", check_fsck, needs_tree=False, needs_history=False),)

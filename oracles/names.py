@@ -1,0 +1,206 @@
+"""Names: each is bound to something it was bound to, not older than what was made durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzzer.state.history import Event
+from fuzzer.state.inode import format_inode
+from oracles.case import Case, Rule
+from oracles.verdict import Violation
+from oracles.versions import UNKNOWN, NameKey, NameVersion
+
+_BEFORE = -1
+"""End of the state before the history, in which no name existed."""
+
+_KINDS = {"mkdir": "dir", "symlink": "symlink", "create": "file"}
+
+
+def check_names(case: Case) -> Iterator[Violation]:
+    """Promise: a name durable at the crash is there, or what a later op made of it (source `name`)."""
+    present = case.tree.entries
+    for key in {*case.versions.names, *present}:
+        case.tally.judged += 1
+        yield from _check_name(case, key, present.get(key, 0))
+
+
+def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
+    versions = [v for v in case.versions.names.get(key, ()) if case.floors.visible(v.event)]
+    durable = [v for v in versions if v.sure and case.floors.durable_name(v)]
+    newest = max(durable, key=lambda v: v.event.begin_ns, default=None)
+    floor = newest.event.begin_ns if newest else 0
+    ends = [v.event.end_ns for v in versions if _explains(v, found)]
+    if found == 0:
+        ends.append(_BEFORE)
+    if any(end >= floor for end in ends) or (newest is None and found == 0):
+        return
+    sync = case.floors.names.get(newest.event.id, 0) if newest else 0
+    yield Violation(
+        rule="names",
+        kind=_kind(found, newest, bool(ends)),
+        subject=f"name {key[1]} in {case.versions.label(key[0])}",
+        promised=_promise(case, newest, sync),
+        found=f"it names {_what(case, found)}",
+        source=case.profile.source("sync" if newest is None else _promise_kind(case, sync)),
+        sync=sync,
+    )
+
+
+def _explains(version: NameVersion, found: int) -> bool:
+    return version.inode == found or (version.inode == UNKNOWN and found != 0)
+
+
+def _kind(found: int, newest: NameVersion | None, known: bool) -> str:
+    if newest is None or (found and not known):
+        return "name-from-nowhere"
+    if found == 0:
+        return "missing-name"
+    return "resurrected-name" if newest.inode == 0 else "old-binding"
+
+
+def _promise(case: Case, newest: NameVersion | None, sync: int) -> str:
+    if newest is None:
+        return "no op ever made this binding"
+    bound = _what(case, newest.inode)
+    return f"`{_op(newest.event)}` bound it to {bound}, made durable by {case.sync_label(sync)}"
+
+
+def _promise_kind(case: Case, sync: int) -> str:
+    event = case.versions.history.by_id.get(sync)
+    if event is None or event.op.name in ("sync", "syncfs"):
+        return "sync"
+    born = case.versions.file(event.subject).born
+    return "directory" if born is None or born.op.name == "mkdir" else "name"
+
+
+def _what(case: Case, inode: int) -> str:
+    if inode == 0:
+        return "nothing"
+    return "an inode that could not be told" if inode == UNKNOWN else case.versions.label(inode)
+
+
+def _op(event: Event) -> str:
+    return " ".join(
+        [event.op.name, *(str(v) for _, v in event.op.args if isinstance(v, str) and v != "none")]
+    )
+
+
+def check_not_lost(case: Case) -> Iterator[Violation]:
+    """Promise: an inode made durable keeps a name unless an op that removes names was started."""
+    present = set(case.tree.entries.values())
+    for inode, file in case.versions.files.items():
+        born = file.born
+        if born is None or born.id not in case.floors.names:
+            continue
+        case.tally.judged += 1
+        if inode in present or _may_be_removed(case, inode):
+            continue
+        sync = case.floors.names[born.id]
+        yield Violation(
+            rule="names",
+            kind="lost-inode",
+            subject=case.versions.label(inode),
+            promised=f"it exists under some name, made durable by {case.sync_label(sync)}",
+            found=f"no name leads to inode {format_inode(inode)}",
+            source=case.profile.source("not-lost"),
+            sync=sync,
+        )
+
+
+def _may_be_removed(case: Case, inode: int) -> bool:
+    for event in case.versions.name_events:
+        if not case.floors.visible(event):
+            continue
+        raced = event.id in case.versions.raced
+        if event.op.name in ("unlink", "rmdir") and (raced or event.subject in (inode, 0)):
+            return True
+        over = event.op.name == "rename" and event.op.text("flags") != "exchange"
+        if over and (raced or not event.returned or (event.other == inode and event.subject != inode)):
+            return True
+    return False
+
+
+def check_rename_atomic(case: Case) -> Iterator[Violation]:
+    """Promise: a rename never leaves its file at the old *and* the new name (source `not-lost`)."""
+    for event in case.versions.name_events:
+        if (
+            event.op.name != "rename"
+            or event.op.text("flags") == "exchange"
+            or event.id in case.versions.raced
+        ):
+            continue
+        if not event.subject or event.subject == event.other:
+            continue
+        old, new = _rename_keys(event)
+        entries = case.tree.entries
+        if old == new or entries.get(old) != event.subject or entries.get(new) != event.subject:
+            continue
+        case.tally.judged += 1
+        if _otherwise(case, event, old, new):
+            continue
+        yield Violation(
+            rule="names",
+            kind="rename-both",
+            subject=case.versions.label(event.subject),
+            promised=f"`{_op(event)}` moves it: it is at one of the two names",
+            found="it is at both names",
+            source=case.profile.source("not-lost"),
+        )
+
+
+def _rename_keys(event: Event) -> tuple[NameKey, NameKey]:
+    def last(key: str) -> str:
+        return event.op.text(key).rsplit("/", 1)[-1]
+
+    return (event.directory, last("from")), (event.directory2, last("to"))
+
+
+def _otherwise(case: Case, rename: Event, old: NameKey, new: NameKey) -> bool:
+    """True if another op explains one of the two bindings."""
+
+    def others(key: NameKey) -> Iterator[NameVersion]:
+        for v in case.versions.names[key]:
+            if (
+                v.event is not rename
+                and v.inode in (rename.subject, UNKNOWN)
+                and case.floors.visible(v.event)
+            ):
+                yield v
+
+    at_old = any(v.event.end_ns >= rename.begin_ns for v in others(old))
+    return at_old or any(True for _ in others(new))
+
+
+def check_kinds(case: Case) -> Iterator[Violation]:
+    """Promise: an inode is what it was made as; a symlink keeps its target (fstests generic/348)."""
+    for path, node in case.tree.paths():
+        file = case.versions.files.get(node.inode)
+        if file is None or file.born is None:
+            continue
+        case.tally.judged += 1
+        born = file.born
+        if node.kind != _KINDS[born.op.name]:
+            yield _wrong(case, path, "wrong-type", f"made by {born.op.name}", f"it is a {node.kind}")
+        elif born.op.name == "symlink" and node.target != born.op.text("target"):
+            yield _wrong(
+                case, path, "wrong-target", f"target {born.op.text('target')}", f"target {node.target!r}"
+            )
+
+
+def _wrong(case: Case, path: str, kind: str, promised: str, found: str) -> Violation:
+    return Violation(
+        rule="names",
+        kind=kind,
+        subject=path,
+        promised=promised,
+        found=found,
+        source=case.profile.source("name"),
+    )
+
+
+RULES = (
+    Rule("names", check_names),
+    Rule("not-lost", check_not_lost),
+    Rule("rename-atomic", check_rename_atomic),
+    Rule("kinds", check_kinds),
+)

@@ -1,0 +1,32 @@
+"""Guarantee profiles: which sync call covers what, per file system. Rows of facts with sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oracles.btrfs import BTRFS_SOURCES
+from oracles.xfs import XFS_SOURCES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one file system promises. `sources` maps a promise to where it is written down.
+
+    `stepwise_truncate`: an interrupted truncate may leave any block size in between.
+    `directory_nlink`: `one` (btrfs keeps 1 for directories) or `subdirs` (2 + subdirectories).
+    """
+
+    name: str
+    sources: dict[str, str]
+    stepwise_truncate: bool
+    directory_nlink: str
+
+    def source(self, promise: str) -> str:
+        return self.sources[promise]
+
+
+PROFILES = {
+    "btrfs": Profile(name="btrfs", sources=BTRFS_SOURCES, stepwise_truncate=True, directory_nlink="one"),
+    "xfs": Profile(name="xfs", sources=XFS_SOURCES, stepwise_truncate=False, directory_nlink="subdirs"),
+}
+"""Profiles by file system name."""

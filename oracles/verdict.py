@@ -1,0 +1,50 @@
+"""Verdicts: what a rule says about one crash state."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Answer of a rule. `no-promise` means the contract leaves it open: counted, never reported."""
+
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+    NO_PROMISE = "no-promise"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A forbidden observation.
+
+    `rule` names the rule, `kind` the way it was broken (stable, no numbers: it becomes part of the
+    bucket), `subject` the object, `promised` and `found` are sentences for people, `source` is where
+    the promise comes from, `sync` the id of the op that made the promise (0: no single one).
+    """
+
+    rule: str
+    kind: str
+    subject: str
+    promised: str
+    found: str
+    source: str
+    sync: int = 0
+
+    def to_json(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that was found wrong with one state, and how much was looked at."""
+
+    violations: tuple[Violation, ...]
+    judged: int
+    """Objects for which a rule had a promise to check."""
+    no_promise: int
+    """Objects for which the contract promises nothing."""
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.FORBIDDEN if self.violations else Outcome.ALLOWED

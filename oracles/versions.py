@@ -1,0 +1,288 @@
+"""Versions: every value an object may have had, read off a history.
+
+An object is a name in a directory, or a byte range, the size, the mode or one xattr of an inode. Each
+op that touched it left a version with the op's [begin, end] interval. Nothing here knows what a sync
+call promises (that is `floors.py`) or what a crash showed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fuzzer.state.history import Event, History
+from fuzzer.state.inode import format_inode
+from fuzzer.workload.ops import MAX_FILE_BYTES
+
+UNKNOWN = -1
+"""A name version whose inode could not be told (lookups raced); it explains any inode."""
+
+END_OF_FILE = MAX_FILE_BYTES * 2
+"""Upper end of ranges that reach to whatever the end of the file is."""
+
+NameKey = tuple[int, str]
+
+_HALF_DONE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ENOMEM, errno.EFAULT})
+"""A data op that failed with one of these may have done a part of its work (write(2), fallocate(2))."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameVersion:
+    """`event` bound a name to `inode` (0: removed it, `UNKNOWN`: bound to something)."""
+
+    event: Event
+    inode: int
+    sure: bool
+
+
+class Source(Enum):
+    """Where the bytes of a data version come from."""
+
+    WRITE = "write"
+    ZERO = "zero"
+    CLONE = "clone"
+
+
+@dataclass(frozen=True, slots=True)
+class DataVersion:
+    """`event` put bytes at [start, end). `sure`: it did so if it returned; else it may have."""
+
+    event: Event
+    start: int
+    end: int
+    source: Source
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SizeVersion:
+    """`event` set the size to `value`, or raised it to at least `value` (`raises`).
+
+    A raise may show half done after a crash: any size above `start` up to `value`.
+    """
+
+    event: Event
+    value: int
+    raises: bool
+    start: int
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ValueVersion:
+    """`event` set an attribute to `value` (None: removed)."""
+
+    event: Event
+    value: int | None
+
+
+@dataclass(slots=True)
+class FileVersions:
+    """Everything that happened to one inode."""
+
+    inode: int
+    born: Event | None = None
+    data: list[DataVersion] = field(default_factory=list)
+    sizes: list[SizeVersion] = field(default_factory=list)
+    modes: list[ValueVersion] = field(default_factory=list)
+    xattrs: dict[str, list[ValueVersion]] = field(default_factory=lambda: defaultdict(list))
+    shifted: list[Event] = field(default_factory=list)
+    """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
+    mapped: list[Event] = field(default_factory=list)
+    """Stores through a mapping; see `data.py` on what they do to direct writes."""
+
+
+@dataclass(slots=True)
+class Versions:
+    """All versions of all objects of one history."""
+
+    history: History
+    names: dict[NameKey, list[NameVersion]] = field(default_factory=lambda: defaultdict(list))
+    files: dict[int, FileVersions] = field(default_factory=dict)
+    name_events: list[Event] = field(default_factory=list)
+    """Namespace ops that (may) have had an effect, in order of their start."""
+    raced: set[int] = field(default_factory=set)
+    """Ids of namespace ops that overlapped another op on one of their names: the inodes they looked up
+    may not be those they worked on."""
+    unsure_births: bool = False
+    """An op that makes an inode never returned: inodes unknown to the history may exist."""
+
+    def file(self, inode: int) -> FileVersions:
+        """The versions of `inode`, made on first use."""
+        if inode not in self.files:
+            self.files[inode] = FileVersions(inode)
+        return self.files[inode]
+
+    def label(self, inode: int) -> str:
+        """`a/b (inode 257)`: the last name it was given in the history, for people."""
+        if inode == self.history.root:
+            return "the root directory"
+        names = [name for (_, name), found in self.names.items() if any(v.inode == inode for v in found)]
+        return f"{'|'.join(sorted(set(names))) or 'unnamed'} (inode {format_inode(inode)})"
+
+
+def build_versions(history: History) -> Versions:
+    """Read all versions off a history."""
+    versions = Versions(history)
+    root = versions.file(history.root)
+    root.born = None
+    for event in history.events:
+        if event.op.name in _NAME_OPS:
+            if _may_have_worked(event):
+                versions.name_events.append(event)
+        else:
+            _add_inode_version(versions, event)
+    versions.raced = _find_raced(versions.name_events)
+    for event in versions.name_events:
+        _NAME_OPS[event.op.name](versions, event)
+    return versions
+
+
+def _find_raced(events: list[Event]) -> set[int]:
+    by_name: dict[NameKey, list[Event]] = defaultdict(list)
+    for event in events:
+        for key in touched_names(event):
+            by_name[key].append(event)
+    return {
+        event.id
+        for group in by_name.values()
+        for event in group
+        if any(other is not event and overlaps(event, other) for other in group)
+    }
+
+
+def _may_have_worked(event: Event) -> bool:
+    """A namespace op is atomic: one that failed changed nothing."""
+    return not event.failed
+
+
+def _last_name(event: Event, key: str) -> str:
+    return event.op.text(key).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _birth(versions: Versions, event: Event) -> None:
+    inode = event.subject or UNKNOWN
+    if not event.subject:
+        versions.unsure_births = True
+    else:
+        file = versions.file(inode)
+        file.born = event
+        if event.op.name != "symlink":
+            file.modes.append(ValueVersion(event, event.op.number("mode")))
+    key = (event.directory, _last_name(event, "path"))
+    versions.names[key].append(NameVersion(event, inode, event.returned))
+
+
+def _link(versions: Versions, event: Event) -> None:
+    key = (event.directory, _last_name(event, "to"))
+    versions.names[key].append(NameVersion(event, event.subject or UNKNOWN, event.returned))
+
+
+def _removal(versions: Versions, event: Event) -> None:
+    key = (event.directory, _last_name(event, "path"))
+    versions.names[key].append(NameVersion(event, 0, event.returned))
+
+
+def _rename(versions: Versions, event: Event) -> None:
+    """Two names change at once; which inode moved is only known if no other op raced the lookup."""
+    old_key = (event.directory, _last_name(event, "from"))
+    new_key = (event.directory2, _last_name(event, "to"))
+    exchange = event.op.text("flags") == "exchange"
+    clear = event.id not in versions.raced
+    if clear and event.subject and event.subject == event.other and not exchange:
+        # rename(2): two names of one inode: nothing happens, both stay.
+        return
+    moved = event.subject if clear and event.subject else UNKNOWN
+    left = (event.other if clear and event.other else UNKNOWN) if exchange else 0
+    sure = event.returned and clear
+    versions.names[new_key].append(NameVersion(event, moved, sure))
+    versions.names[old_key].append(NameVersion(event, left, sure))
+    if not clear and not exchange:
+        # It may have been the no-op above: whatever was at the old name may still be there.
+        versions.names[old_key].append(NameVersion(event, UNKNOWN, False))
+
+
+def touched_names(event: Event) -> tuple[NameKey, ...]:
+    """The (directory, name) pairs a namespace op changes."""
+    if event.op.name == "rename":
+        return (
+            (event.directory, _last_name(event, "from")),
+            (event.directory2, _last_name(event, "to")),
+        )
+    return ((event.directory, _last_name(event, "to" if event.op.name == "link" else "path")),)
+
+
+_NAME_OPS = {
+    "create": _birth,
+    "mkdir": _birth,
+    "symlink": _birth,
+    "link": _link,
+    "rename": _rename,
+    "unlink": _removal,
+    "rmdir": _removal,
+}
+
+
+def _add_inode_version(versions: Versions, event: Event) -> None:
+    name = event.op.name
+    if not event.subject or (event.failed and event.errno not in _HALF_DONE):
+        return
+    file = versions.file(event.subject)
+    if name in ("write", "dwrite", "mwrite"):
+        _add_write(file, event)
+    elif name == "truncate":
+        size = event.op.number("size")
+        file.sizes.append(SizeVersion(event, size, False, size, event.succeeded))
+        file.data.append(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
+    elif name == "fallocate":
+        _add_fallocate(file, event)
+    elif name == "clone":
+        _add_clone(file, event)
+    elif name == "chmod":
+        file.modes.append(ValueVersion(event, event.op.number("mode")))
+    elif name in ("setxattr", "removexattr"):
+        _add_xattr(file, event)
+
+
+def _add_write(file: FileVersions, event: Event) -> None:
+    start = event.op.number("off")
+    length = event.result if event.succeeded else event.op.number("len")
+    end = start + length
+    file.data.append(DataVersion(event, start, end, Source.WRITE, event.succeeded))
+    if event.op.name == "mwrite":
+        file.mapped.append(event)
+    else:
+        file.sizes.append(SizeVersion(event, end, True, start, event.succeeded))
+
+
+def _add_fallocate(file: FileVersions, event: Event) -> None:
+    start, mode = event.op.number("off"), event.op.text("mode")
+    end = start + event.op.number("len")
+    if mode in ("collapse", "insert"):
+        file.shifted.append(event)
+        return
+    if mode in ("punch", "zero", "zero_keep"):
+        file.data.append(DataVersion(event, start, end, Source.ZERO, event.succeeded))
+    if mode in ("alloc", "zero"):
+        file.sizes.append(SizeVersion(event, end, True, start, event.succeeded))
+
+
+def _add_clone(file: FileVersions, event: Event) -> None:
+    """Length 0 means to the end of the source, whatever that was: then nothing is sure."""
+    start, length = event.op.number("off"), event.op.number("len")
+    end = start + length if length else END_OF_FILE
+    sure = event.succeeded and length > 0
+    file.data.append(DataVersion(event, start, end, Source.CLONE, sure))
+    file.sizes.append(SizeVersion(event, end, True, start, sure))
+
+
+def _add_xattr(file: FileVersions, event: Event) -> None:
+    value = event.id if event.op.name == "setxattr" else None
+    file.xattrs[event.op.text("name")].append(ValueVersion(event, value))
+
+
+def overlaps(a: Event, b: Event) -> bool:
+    """True if neither op returned before the other was invoked."""
+    return a.begin_ns <= b.end_ns and b.begin_ns <= a.end_ns
