@@ -1,0 +1,19 @@
+"""Read-only checks of an unmounted device: btrfs check, xfs_repair -n. What they mean is an oracle's."""
+
+from __future__ import annotations
+
+from fuzzer.kernel.process import run
+from fuzzer.state.recovery import FsckResult
+
+_ARGV = {"btrfs": ("btrfs", "check", "--readonly"), "xfs": ("xfs_repair", "-n")}
+_TIMEOUT_S = 120.0
+_MAX_OUTPUT = 64 << 10
+
+
+def check(device: str, fs: str) -> FsckResult:
+    """Check `device`. A checker that dies of a signal is a result too (negative status).
+
+    Old versions of btrfs check print errors and exit 0, so the output always comes along (64 KiB).
+    """
+    done = run([*_ARGV[fs], device], timeout_s=_TIMEOUT_S, check=False)
+    return FsckResult(True, done.status, done.output[:_MAX_OUTPUT])
