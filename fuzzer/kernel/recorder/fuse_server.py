@@ -1,0 +1,268 @@
+"""The FUSE recorder's server: a file system of one file per recording that logs what is written.
+
+Runs as its own process, `python -m fuzzer.kernel.recorder.fuse_server MOUNTPOINT SOCKET_FD`, because a
+process that waits for a file system it serves waits for ever. One task handles one request after the
+other and never waits between reading a request and answering it: log order is the order in which
+requests were carried out, and nothing here can wait for the file systems above. Images and logs
+belong on tmpfs for the same reason.
+
+Clients talk to it over a SOCK_SEQPACKET socket, one JSON object per packet: `hello`, `start`, `mark`,
+`stop`, each answered with an object that has an `error` if it failed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import stat
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pyfuse3
+import trio
+from pyfuse3 import (
+    ROOT_INODE,
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    Operations,
+    RequestContext,
+)
+
+from fuzzer.kernel import libc
+from fuzzer.writelog.format import check_mark, format_entry, format_super, times_path
+from fuzzer.writelog.model import MARK_END, SECTOR_BYTES, Flag
+
+MAX_PACKET_BYTES = 1 << 16
+FILE_PREFIX = "disk-"
+_ATTRIBUTES_VALID_S = 3600.0
+
+Answer = dict[str, str | int]
+
+
+class Disk:
+    """One recording: an image file and its log. The first failure sticks and fails the recording."""
+
+    def __init__(self, image: str, log: str, limit_bytes: int) -> None:
+        self.error = ""
+        self._log = log
+        self._limit_bytes = limit_bytes
+        self._at = SECTOR_BYTES
+        self._times = array("Q")
+        self._image_fd = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.size_bytes = os.fstat(self._image_fd).st_size
+            self._log_fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            os.close(self._image_fd)
+            raise
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._image_fd, length, offset)
+
+    def write(self, offset: int, data: bytes, arrived_ns: int) -> None:
+        """Carry out and log one write. Raises OSError."""
+        if offset % SECTOR_BYTES or len(data) % SECTOR_BYTES:
+            raise OSError(errno.EINVAL, f"write of {len(data)} bytes at {offset} is not in sectors")
+        if os.pwrite(self._image_fd, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, "no room for the image")
+        header = format_entry(0, offset // SECTOR_BYTES, len(data) // SECTOR_BYTES)
+        self._append(header, data, arrived_ns)
+
+    def flush(self, arrived_ns: int) -> None:
+        """Log a flush. The image is on tmpfs or thrown away after a crash: there is nothing to sync."""
+        self._append(format_entry(Flag.FLUSH), b"", arrived_ns)
+
+    def mark(self, text: str) -> None:
+        self._append(format_entry(Flag.MARK, mark=check_mark(text)), b"", time.monotonic_ns())
+
+    def _append(self, header: bytes, data: bytes, arrived_ns: int) -> None:
+        length = len(header) + len(data)
+        if self._at + length > self._limit_bytes:
+            raise OSError(errno.EFBIG, f"the log is full: its limit is {self._limit_bytes} bytes")
+        if os.pwritev(self._log_fd, (header, data), self._at) != length:
+            raise OSError(errno.ENOSPC, "no room for the log")
+        self._at += length
+        self._times.append(arrived_ns)
+        self._times.append(time.monotonic_ns())
+
+    def finish(self) -> None:
+        """End mark, super and times: the log is complete. Raises OSError."""
+        self.mark(MARK_END)
+        os.pwrite(self._log_fd, format_super(len(self._times) // 2), 0)
+        if sys.byteorder == "big":
+            self._times.byteswap()
+        times_path(Path(self._log)).write_bytes(self._times.tobytes())
+
+    def close(self) -> None:
+        os.close(self._image_fd)
+        os.close(self._log_fd)
+
+
+class Disks(Operations):
+    """The file system: `disk-<n>` in its root for each recording. Inode of disk n is n + ROOT_INODE."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False  # It would merge writes, and crash states with them.
+    enable_acl = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disks: dict[int, Disk] = {}
+
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        text = os.fsdecode(name)
+        number = text.removeprefix(FILE_PREFIX)
+        if parent_inode != ROOT_INODE or number == text or not number.isdecimal():
+            raise FUSEError(errno.ENOENT)
+        return await self.getattr(InodeT(int(number) + ROOT_INODE), ctx)
+
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = inode
+        entry.entry_timeout = entry.attr_timeout = _ATTRIBUTES_VALID_S
+        if inode == ROOT_INODE:
+            entry.st_mode, entry.st_nlink = stat.S_IFDIR | 0o700, 2
+        else:
+            entry.st_mode, entry.st_nlink = stat.S_IFREG | 0o600, 1
+            entry.st_size = self._disk(inode).size_bytes
+        return entry
+
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        self._disk(inode)
+        return FileInfo(fh=FileHandleT(inode), direct_io=True)
+
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return self._disk(fh).read(off, size)
+
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        arrived_ns = time.monotonic_ns()
+        self._logged(fh, lambda disk: disk.write(off, buf, arrived_ns))
+        return len(buf)
+
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        arrived_ns = time.monotonic_ns()
+        self._logged(fh, lambda disk: disk.flush(arrived_ns))
+
+    async def flush(self, fh: FileHandleT) -> None:
+        """close(2) is no flush of the disk."""
+
+    async def release(self, fh: FileHandleT) -> None:
+        """The disk goes when its recording stops, which may be before the kernel lets go of the file."""
+
+    def _disk(self, inode: int) -> Disk:
+        if inode not in self.disks:
+            raise FUSEError(errno.ENOENT)
+        return self.disks[inode]
+
+    def _logged(self, inode: int, do: Callable[[Disk], None]) -> None:
+        disk = self._disk(inode)
+        try:
+            do(disk)
+        except OSError as error:
+            disk.error = disk.error or str(error)
+            raise FUSEError(errno.EIO) from None
+
+
+class Control:
+    """Answers the clients' packets."""
+
+    def __init__(self, disks: dict[int, Disk]) -> None:
+        self._disks = disks
+        self._last = ROOT_INODE
+        self._commands: dict[str, Callable[..., Answer]] = {
+            "hello": self._hello,
+            "start": self._start,
+            "mark": self._mark,
+            "stop": self._stop,
+        }
+
+    async def serve(self, listener: trio.socket.SocketType) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                client, _ = await listener.accept()
+                nursery.start_soon(self._talk, client)
+
+    async def _talk(self, client: trio.socket.SocketType) -> None:
+        # A client that dies takes its connection with it and nothing else.
+        with client, suppress(ConnectionError):
+            while packet := await client.recv(MAX_PACKET_BYTES):
+                await client.send(json.dumps(self._answer(packet)).encode())
+
+    def _answer(self, packet: bytes) -> Answer:
+        try:
+            request = json.loads(packet)
+            return self._commands[request.pop("do")](**request)
+        except Exception as error:
+            # The client raises it; a server that dies of one bad request would take all disks along.
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _hello(self) -> Answer:
+        return {"pid": os.getpid()}
+
+    def _start(self, image: str, log: str, limit_bytes: int) -> Answer:
+        disk = Disk(image, log, limit_bytes)
+        self._last += 1
+        self._disks[self._last] = disk
+        return {"disk": self._last, "name": f"{FILE_PREFIX}{self._last - ROOT_INODE}"}
+
+    def _mark(self, disk: int, text: str) -> Answer:
+        self._disks[disk].mark(text)
+        return {}
+
+    def _stop(self, disk: int) -> Answer:
+        stopped = self._disks.pop(disk)
+        try:
+            if not stopped.error:
+                stopped.finish()
+        finally:
+            stopped.close()
+        return {"error": stopped.error} if stopped.error else {}
+
+
+async def _serve(operations: Disks, socket_fd: int) -> None:
+    listener = trio.socket.from_stdlib_socket(socket.socket(fileno=socket_fd))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Control(operations.disks).serve, listener)
+        # One task: requests are carried out, logged and answered strictly one by one.
+        await pyfuse3.main(min_tasks=1, max_tasks=1)
+        nursery.cancel_scope.cancel()
+
+
+def _protect() -> None:
+    """Keep memory pressure away as far as we may; the server works without, only less safely.
+
+    Its pages are what the kernel waits for when it wants to write back and free pages of the file
+    system above. PR_SET_IO_FLUSHER needs CAP_SYS_RESOURCE (prctl(2)), as does a lower oom_score_adj.
+    """
+    with suppress(OSError):
+        libc.mlockall(libc.MCL_CURRENT | libc.MCL_FUTURE | libc.MCL_ONFAULT)
+    with suppress(OSError):
+        libc.prctl(libc.PR_SET_IO_FLUSHER, 1)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("-1000")
+
+
+def main(mountpoint: str, socket_fd: int) -> None:
+    """Mount, and serve until the parent unmounts."""
+    operations = Disks()
+    pyfuse3.init(operations, mountpoint, {"fsname=powercut", "default_permissions"})
+    _protect()
+    try:
+        trio.run(_serve, operations, socket_fd)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
