@@ -80,8 +80,8 @@ class LogData(Protocol):
     def payload(self, entry: Entry) -> memoryview: ...
 
 
-def crash_points(log: LogData, history: History, mode: Points) -> tuple[int, ...]:
-    """Positions in the log to cut at, ascending, each once."""
+def crash_points(log: LogData, history: History, mode: Points, start: int = 0) -> tuple[int, ...]:
+    """Positions in the log after `start` to cut at, ascending, each once."""
     if mode is Points.FSYNC:
         points = _sync_points(log.entries, history)
     elif mode is Points.FLUSH:
@@ -90,7 +90,7 @@ def crash_points(log: LogData, history: History, mode: Points) -> tuple[int, ...
         points = [e.index + 1 for e in log.entries if e.is_flush or e.flags & Flag.FUA]
     else:
         points = [e.index + 1 for e in log.entries if not e.is_mark]
-    return tuple(sorted(set(points)))
+    return tuple(sorted({point for point in points if point > start}))
 
 
 def _sync_points(entries: tuple[Entry, ...], history: History) -> list[int]:
@@ -141,20 +141,20 @@ NO_FAULTS = Faults()
 
 
 class StateBuilder:
-    """Builds the images of crash states, forward only: points must not go back.
+    """Builds the images of crash states from `base`, the device at position `start`, forward only.
 
     Going back is refused because xfs recovery skips buffers that carry a newer LSN: a block from the
     future in the image would make recovery wrong (fs/xfs/xfs_log_recover.c).
     """
 
-    def __init__(self, base: Image, log: LogData, faults: Faults = NO_FAULTS) -> None:
+    def __init__(self, base: Image, log: LogData, start: int = 0, faults: Faults = NO_FAULTS) -> None:
         self._log = log
         self._faults = faults
         self._durable = base.fork()
         for offset, data in faults.base:
             self._durable.write(offset, data)
         self._pending: list[Entry] = []
-        self._position = 0
+        self._position = start
 
     def at(self, state: CrashState) -> Image:
         """The image of `state`. The result may be kept; it is not changed later."""
