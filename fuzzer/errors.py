@@ -55,3 +55,19 @@ class LeakError(InfrastructureError):
 
 class LostWorkerError(InfrastructureError):
     """A worker, recorder or guest vanished without saying why."""
+
+
+class HangError(PowercutError):
+    """Killed processes stay stuck in the kernel: a finding or a broken recorder, the caller decides.
+
+    `stacks` holds the kernel stack of each by name, `pids` are still to be reaped, `history` is the
+    `fuzzer.state.history.History` so far (an object here: errors sit below everything else).
+    """
+
+    def __init__(
+        self, message: str, *, stacks: dict[str, str], pids: tuple[int, ...], history: object, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.stacks = stacks
+        self.pids = pids
+        self.history = history

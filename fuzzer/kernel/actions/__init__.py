@@ -1,0 +1,15 @@
+"""How each op of the table is carried out: name to function, one file per group."""
+
+from __future__ import annotations
+
+from fuzzer.kernel.actions import attributes, data, environment, names, sync
+from fuzzer.kernel.actions.base import Action
+
+ACTIONS: dict[str, Action] = {
+    **names.ACTIONS,
+    **data.ACTIONS,
+    **attributes.ACTIONS,
+    **sync.ACTIONS,
+    **environment.ACTIONS,
+}
+"""Every op's action by the op's name."""

@@ -1,0 +1,95 @@
+"""Actions on names: create, mkdir, symlink, link, rename, unlink, rmdir.
+
+Parents are opened first, so their identity is exact and pinned. What a name stands for is looked up
+between `begin` and the call (or the return and `end`): another actor may change the name in between,
+so subject and other are what was there at some moment of the op, not surely what the op hit.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fuzzer.kernel import libc
+from fuzzer.kernel.actions.base import Action, Context
+from fuzzer.workload.model import Op
+
+_RENAME_FLAGS = {"none": 0, "noreplace": 1, "exchange": 2}
+"""RENAME_NOREPLACE and RENAME_EXCHANGE of rename(2)."""
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
+
+
+def create(ctx: Context, op: Op) -> None:
+    mode = op.number("mode")
+    with ctx.parent(op.text("path")) as parent:
+        name = os.fsencode(parent.name)
+        ctx.begin(directory=parent.inode)
+        fd = libc.openat2(parent.fd, name, _CREATE, mode, libc.RESOLVE_NO_SYMLINKS)
+        try:
+            ctx.found(ctx.inode_of(fd))
+            ctx.end()
+        finally:
+            os.close(fd)
+
+
+def mkdir(ctx: Context, op: Op) -> None:
+    mode = op.number("mode")
+    with ctx.parent(op.text("path")) as parent:
+        ctx.begin(directory=parent.inode)
+        os.mkdir(parent.name, mode, dir_fd=parent.fd)
+        ctx.found(ctx.name_of(parent))
+        ctx.end()
+
+
+def symlink(ctx: Context, op: Op) -> None:
+    target = op.text("target")
+    with ctx.parent(op.text("path")) as parent:
+        ctx.begin(directory=parent.inode)
+        os.symlink(target, parent.name, dir_fd=parent.fd)
+        ctx.found(ctx.name_of(parent))
+        ctx.end()
+
+
+def link(ctx: Context, op: Op) -> None:
+    # The source is named by descriptor, so the subject is exact whoever renames meanwhile.
+    with ctx.open(op.text("from"), os.O_PATH) as source, ctx.parent(op.text("to")) as parent:
+        name = os.fsencode(parent.name)
+        ctx.begin(source.inode, directory=parent.inode)
+        libc.linkat(source.fd, b"", parent.fd, name, libc.AT_EMPTY_PATH)
+        ctx.end()
+
+
+def rename(ctx: Context, op: Op) -> None:
+    flags = _RENAME_FLAGS[op.text("flags")]
+    with ctx.parent(op.text("from")) as old, ctx.parent(op.text("to")) as new:
+        ctx.begin(directory=old.inode, directory2=new.inode)
+        ctx.found(ctx.name_of(old), ctx.name_of(new))
+        libc.renameat2(old.fd, old.name, new.fd, new.name, flags)
+        ctx.end()
+
+
+def unlink(ctx: Context, op: Op) -> None:
+    with ctx.parent(op.text("path")) as parent:
+        ctx.begin(directory=parent.inode)
+        ctx.found(ctx.name_of(parent))
+        os.unlink(parent.name, dir_fd=parent.fd)
+        ctx.end()
+
+
+def rmdir(ctx: Context, op: Op) -> None:
+    with ctx.parent(op.text("path")) as parent:
+        ctx.begin(directory=parent.inode)
+        ctx.found(ctx.name_of(parent))
+        os.rmdir(parent.name, dir_fd=parent.fd)
+        ctx.end()
+
+
+ACTIONS: dict[str, Action] = {
+    "create": create,
+    "mkdir": mkdir,
+    "symlink": symlink,
+    "link": link,
+    "rename": rename,
+    "unlink": unlink,
+    "rmdir": rmdir,
+}

@@ -1,0 +1,228 @@
+"""Memory cgroup of the actors: a limit, reclaim on demand, a limit lowered for a while. v1 and v2.
+
+The recorder must stay outside: writeback that waits for memory its own recorder needs never ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from fuzzer.errors import LeakError, MissingCapabilityError
+from fuzzer.kernel.process import wait_until
+from fuzzer.kernel.procfs import mounts
+from fuzzer.kernel.workarea import RunArea
+
+_REMOVE_S = 10.0
+
+
+class MemoryCgroup(ABC):
+    """A memory cgroup. Methods raise OSError with the kernel's answer."""
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path = path
+        self.limit_bytes = limit_bytes
+        """0: none."""
+
+    @property
+    @abstractmethod
+    def usage_bytes(self) -> int:
+        """Memory charged now, page cache included."""
+
+    @property
+    @abstractmethod
+    def oom_kills(self) -> int:
+        """Processes the kernel killed here for lack of memory."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Set the limit and what goes with it, on a new and empty group."""
+
+    @abstractmethod
+    def reclaim(self, size_bytes: int) -> int:
+        """Have the kernel reclaim up to that much now; returns how much was asked of it."""
+
+    @abstractmethod
+    def lower_limit(self, limit_bytes: int) -> None:
+        """Reclaim down to a lower limit and keep to it until `restore_limit`."""
+
+    @abstractmethod
+    def restore_limit(self) -> None:
+        """Back to the limit of the start. Always possible, and harmless if nothing was lowered."""
+
+    @abstractmethod
+    def drop_charges(self) -> None:
+        """Reclaim all that can be, of a group without processes."""
+
+    def add(self, pid: int) -> None:
+        """Move a process in."""
+        self._write("cgroup.procs", str(pid))
+
+    def squeeze(self, limit_bytes: int, hold_s: float) -> None:
+        """Lower the limit for a while. EBUSY on v1: memory in use does not go below it."""
+        try:
+            self.lower_limit(limit_bytes)
+            time.sleep(hold_s)
+        finally:
+            self.restore_limit()
+
+    def _read(self, name: str) -> str:
+        return (self.path / name).read_text()
+
+    def _field(self, name: str, field: str) -> int:
+        """A number of a file of `name value` lines."""
+        pairs = (line.split() for line in self._read(name).splitlines())
+        return next(int(value) for key, value in pairs if key == field)
+
+    def _write(self, name: str, text: str) -> None:
+        # Unbuffered: the kernel's errno has to come from this write, not from a close.
+        with (self.path / name).open("wb", buffering=0) as file:
+            file.write(text.encode())
+
+
+class CgroupV1(MemoryCgroup):
+    """The `memory` hierarchy of cgroup v1 (Documentation/admin-guide/cgroup-v1/memory.rst)."""
+
+    @property
+    def usage_bytes(self) -> int:
+        return int(self._read("memory.usage_in_bytes"))
+
+    @property
+    def oom_kills(self) -> int:
+        return self._field("memory.oom_control", "oom_kill")
+
+    def prepare(self) -> None:
+        # Without the OOM killer a system call that cannot be charged returns ENOMEM and a page fault
+        # waits until the limit is raised again (mem_cgroup_oom in mm/memcontrol.c): under a squeeze
+        # the actors stall for a moment instead of dying.
+        self._write("memory.oom_control", "1")
+        self.restore_limit()
+
+    def reclaim(self, size_bytes: int) -> int:
+        # Not memory.force_empty: it goes on while it finds anything, which next to a busy writer was
+        # measured to take seconds. Lowering the limit does its share and returns.
+        usage = self.usage_bytes
+        target = max(usage - size_bytes, 0)
+        try:
+            self.lower_limit(target)
+        finally:
+            self.restore_limit()
+        return usage - target
+
+    def lower_limit(self, limit_bytes: int) -> None:
+        self._write("memory.limit_in_bytes", str(limit_bytes))
+
+    def restore_limit(self) -> None:
+        self._write("memory.limit_in_bytes", str(self.limit_bytes or -1))
+
+    def drop_charges(self) -> None:
+        self._write("memory.force_empty", "0")
+
+
+class CgroupV2(MemoryCgroup):
+    """The unified hierarchy (Documentation/admin-guide/cgroup-v2.rst)."""
+
+    @property
+    def usage_bytes(self) -> int:
+        return int(self._read("memory.current"))
+
+    @property
+    def oom_kills(self) -> int:
+        return self._field("memory.events", "oom_kill")
+
+    def prepare(self) -> None:
+        self._write("memory.max", str(self.limit_bytes or "max"))
+
+    def reclaim(self, size_bytes: int) -> int:
+        usage = self.usage_bytes
+        try:
+            self._write("memory.reclaim", str(size_bytes))
+        except OSError as error:
+            # "If less bytes are reclaimed than the specified amount, -EAGAIN is returned."
+            if error.errno != errno.EAGAIN:
+                raise
+        return min(usage, size_bytes)
+
+    def lower_limit(self, limit_bytes: int) -> None:
+        # memory.high throttles and reclaims but never kills; memory.max would.
+        self._write("memory.high", str(limit_bytes))
+
+    def restore_limit(self) -> None:
+        self._write("memory.high", "max")
+
+    def drop_charges(self) -> None:
+        usage = self.usage_bytes
+        if usage:
+            self.reclaim(usage)
+
+
+@contextmanager
+def memory_cgroup(owner: RunArea | str, limit_bytes: int) -> Iterator[MemoryCgroup]:
+    """Make a memory cgroup, remove it at the end; the processes in it must have ended by then.
+
+    `owner` is the run's area, or a name to start the group's name with. MissingCapabilityError if
+    this machine has no memory controller, LeakError if the group cannot be removed.
+    """
+    name = owner if isinstance(owner, str) else owner.mark
+    parent, version = find_hierarchy()
+    path = _make_directory(parent, name)
+    if not isinstance(owner, str):
+        owner.note("cgroup", str(path))
+    cgroup = version(path, limit_bytes)
+    try:
+        cgroup.prepare()
+        yield cgroup
+    finally:
+        if not isinstance(owner, str):
+            owner.forget("cgroup", str(path))
+        _remove(cgroup)
+
+
+def find_hierarchy() -> tuple[Path, type[MemoryCgroup]]:
+    """Root of the hierarchy that has the memory controller, and its kind."""
+    for mount in mounts():
+        if mount.fs == "cgroup" and "memory" in mount.super_options.split(","):
+            return mount.path, CgroupV1
+        # Children get a controller only if the parent hands it down.
+        if mount.fs == "cgroup2" and "memory" in (mount.path / "cgroup.subtree_control").read_text().split():
+            return mount.path, CgroupV2
+    raise MissingCapabilityError(
+        "no memory cgroup controller",
+        hint="mount a cgroup hierarchy with it, or write +memory to cgroup.subtree_control of its root",
+    )
+
+
+def _make_directory(parent: Path, name: str) -> Path:
+    for number in count():
+        path = parent / f"{name}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("count() does not end")
+
+
+def _remove(cgroup: MemoryCgroup) -> None:
+    """Give the charges back, then remove the group: EBUSY for a moment after its last process."""
+
+    def done() -> bool:
+        try:
+            cgroup.path.rmdir()
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise
+        return True
+
+    cgroup.drop_charges()
+    if not wait_until(done, _REMOVE_S):
+        pids = (cgroup.path / "cgroup.procs").read_text().split()
+        raise LeakError(
+            f"{cgroup.path} cannot be removed", hint=f"processes in it: {', '.join(pids) or 'none'}"
+        )
