@@ -39,7 +39,7 @@ class Scene:
 
 
 def plan_faults(name: str, scene: Scene) -> Faults:
-    """The damage of canary `name` on this log; `NO_FAULTS` if it offers no place for it. KeyError if unknown."""
+    """The damage of canary `name` on this log; `NO_FAULTS` if it offers no place for it."""
     return CANARIES[name](scene) if scene.points else NO_FAULTS
 
 

@@ -201,14 +201,3 @@ def states_at(points: Iterable[int]) -> Iterator[CrashState]:
     for point in points:
         yield CrashState(point, Kept.NOTHING)
         yield CrashState(point, Kept.EVERYTHING)
-
-
-def full_image(base: Image, log: LogData) -> Image:
-    """The device after the whole log: what a clean shutdown left."""
-    image = base.fork()
-    for entry in log.entries:
-        if entry.flags & Flag.DISCARD:
-            image.discard(entry.offset, entry.length)
-        elif entry.is_write:
-            image.write(entry.offset, log.payload(entry))
-    return image

@@ -6,7 +6,7 @@ first entry of mkfs, so that they mean the same in memory and in a saved log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fuzzer.errors import InputError
@@ -44,12 +44,17 @@ def split_log(log: Log) -> RunLog:
 
 def base_image(log: RunLog, size_bytes: int) -> Image:
     """The device as mkfs left it."""
-    image = Image(size_bytes)
-    for entry in log.entries[: log.start]:
+    return full_image(Image(size_bytes), log.entries[: log.start], log.payload)
+
+
+def full_image(base: Image, entries: Sequence[Entry], payload: Callable[[Entry], memoryview]) -> Image:
+    """`base` with everything in `entries` applied in order."""
+    image = base.fork()
+    for entry in entries:
         if entry.flags & Flag.DISCARD:
             image.discard(entry.offset, entry.length)
         elif entry.is_write:
-            image.write(entry.offset, log.payload(entry))
+            image.write(entry.offset, payload(entry))
     return image
 
 

@@ -1,0 +1,151 @@
+"""Examine: all crash states of one execution, each recovered once and judged at its own cut."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuzzer.campaign.execute import Execution
+from fuzzer.campaign.lane import Lane
+from fuzzer.campaign.recover import Look, recover
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.canary import Scene, plan_faults
+from fuzzer.writelog.crash import (
+    LIVE,
+    NO_FAULTS,
+    CrashState,
+    Cut,
+    Faults,
+    Kept,
+    Points,
+    StateBuilder,
+    crash_points,
+    cut_at,
+    states_at,
+)
+from fuzzer.writelog.image import Image
+from oracles import PROFILES, Judgement, build_versions, judge
+from oracles.versions import Versions
+
+_PROBE_EVERY = 4
+"""One unique state in this many is also emptied and refilled; the checker then sees the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """A state that broke a promise. `state` is None for the live mount (no crash at all)."""
+
+    state: CrashState | None
+    judgement: Judgement
+    recovery: Recovery
+
+    @property
+    def rule_and_kind(self) -> tuple[str, str]:
+        first = self.judgement.violations[0]
+        return first.rule, first.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What came of one execution: counts, and the first forbidden state of each (rule, kind)."""
+
+    states: int
+    unique: int
+    judged: int
+    no_promise: int
+    forbidden: tuple[Forbidden, ...]
+
+
+@dataclass(slots=True)
+class _Examiner:
+    lane: Lane
+    execution: Execution
+    versions: Versions
+    look: Look
+    seen: dict[int, Recovery]
+    found: dict[tuple[str, str], Forbidden]
+    states: int = 0
+    judged: int = 0
+    no_promise: int = 0
+
+    def judge(self, state: CrashState | None, recovery: Recovery, cut: Cut) -> None:
+        """Judge one state and keep it if it is the first of its kind."""
+        with self.lane.times.phase("judge"):
+            profile = PROFILES[self.execution.workload.fs]
+            judgement = judge(profile, recovery, self.versions, cut)
+        self.states += 1
+        self.judged += judgement.judged
+        self.no_promise += judgement.no_promise
+        if judgement.violations:
+            forbidden = Forbidden(state, judgement, recovery)
+            self.found.setdefault(forbidden.rule_and_kind, forbidden)
+
+    def recovery_of(self, image: Image) -> Recovery:
+        """Recover an image, or remember what an equal one gave."""
+        if image.digest not in self.seen:
+            probe = len(self.seen) % _PROBE_EVERY == _PROBE_EVERY - 1
+            self.seen[image.digest] = recover(self.lane, image, self.look, probe=probe)
+        return self.seen[image.digest]
+
+
+def examine(
+    lane: Lane,
+    execution: Execution,
+    mode: Points,
+    canary: str = "",
+    stop: Callable[[], bool] = lambda: False,
+) -> Examination:
+    """Look at every crash state of `execution`; `stop` is asked between states."""
+    points = crash_points(execution.log, execution.history, mode, execution.log.start)
+    faults = faults_for(execution, points, canary)
+    examiner = _examiner(lane, execution, faults)
+    examiner.judge(None, execution.live, LIVE)
+    builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
+    for state in states_at(points):
+        if stop():
+            break
+        with lane.times.phase("build"):
+            image = builder.at(state)
+        examiner.judge(state, examiner.recovery_of(image), cut_at(execution.log.entries, state.point))
+    else:
+        _examine_end(examiner, builder)
+    return Examination(
+        states=examiner.states,
+        unique=len(examiner.seen),
+        judged=examiner.judged,
+        no_promise=examiner.no_promise,
+        forbidden=tuple(examiner.found.values()),
+    )
+
+
+def _examiner(lane: Lane, execution: Execution, faults: Faults) -> _Examiner:
+    workload, known = execution.workload, execution.history.known_ids()
+    look = Look(fs=workload.fs, mount_options=workload.mount, known=known, truncate_seed=faults.truncate_seed)
+    return _Examiner(lane, execution, build_versions(execution.history), look, {}, {})
+
+
+def _examine_end(examiner: _Examiner, builder: StateBuilder) -> None:
+    """After the clean unmount nothing may be missing, whatever was synced."""
+    state = CrashState(len(examiner.execution.log.entries), Kept.EVERYTHING)
+    examiner.judge(state, examiner.recovery_of(builder.at(state)), LIVE)
+
+
+def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Faults) -> Forbidden | None:
+    """Build and judge a single state again; None if it is allowed."""
+    examiner = _examiner(lane, execution, faults)
+    end = state.point == len(execution.log.entries)
+    builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
+    recovery = recover(lane, builder.at(state), examiner.look)
+    examiner.judge(state, recovery, LIVE if end else cut_at(execution.log.entries, state.point))
+    return next(iter(examiner.found.values()), None)
+
+
+def faults_for(execution: Execution, points: tuple[int, ...], canary: str) -> Faults:
+    """The damage of `canary` on this log (none for ""), the same each time for the same log."""
+    if not canary:
+        return NO_FAULTS
+    workload = execution.workload
+    rng = random.Random(f"{canary}/{workload.seed}")
+    scene = Scene(execution.log, points, workload.fs, execution.history.known_ids(), rng)
+    return plan_faults(canary, scene)

@@ -1,0 +1,91 @@
+"""Execute: run one workload on a recorded device. Workload -> History, WriteLog and the live Tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.kernel.actors import run_workload
+from fuzzer.kernel.imagefile import store_image
+from fuzzer.kernel.kmsg import lines_of_device
+from fuzzer.kernel.memcg import memory_cgroup
+from fuzzer.kernel.mount import mounted
+from fuzzer.kernel.recorder.base import RecordedDevice
+from fuzzer.kernel.walk import walk
+from fuzzer.state.history import History
+from fuzzer.state.recovery import Recovery
+from fuzzer.state.tree import Tree
+from fuzzer.workload.model import Workload
+from fuzzer.writelog.format import read_log
+from fuzzer.writelog.image import Image
+from fuzzer.writelog.joined import RunLog, join_logs
+from fuzzer.writelog.model import SYNC_MARK_PREFIX
+
+DEADLINE_S = 60.0
+"""How long actors may run before they are killed."""
+
+NO_LIMIT = 1 << 40
+"""Limit of the memory cgroup of a workload that sets none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workload: what happened, what was written, and what the mount showed at its end."""
+
+    workload: Workload
+    history: History
+    base: Image
+    log: RunLog
+    live: Recovery
+
+
+def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> Execution:
+    """Run `workload` (bound to a file system) once.
+
+    Raises InputError for options the kernel or mkfs refuses, HangError if killed actors stay, other
+    PowercutErrors if the machinery fails.
+    """
+    fresh = lane.fresh(workload)
+    with lane.times.phase("execute"):
+        store_image(fresh.image, lane.disk)
+        lane.log.unlink(missing_ok=True)
+        lane.kernel_log.skip()
+        with lane.recorder.record(lane.disk, lane.log) as recorded:
+            history, tree = _run_mounted(lane, workload, recorded, deadline_s)
+            name = Path(recorded.device).resolve().name
+        lines = lines_of_device(lane.kernel_log.read(), [name])
+        log = join_logs(fresh.log, read_log(lane.log))
+    live = Recovery(tree=tree, kernel_log=tuple(lines))
+    return Execution(workload, history, fresh.image, log, live)
+
+
+def _run_mounted(
+    lane: Lane, workload: Workload, recorded: RecordedDevice, deadline_s: float
+) -> tuple[History, Tree]:
+    options = ",".join(filter(None, (MOUNT_OPTIONS, workload.mount)))
+    with ExitStack() as stack:
+        mountpoint = stack.enter_context(mounted(recorded.device, lane.live_mount, workload.fs, options))
+        cgroup = None
+        if workload.needs_memcg:
+            cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
+        history = run_workload(
+            workload,
+            mountpoint,
+            fs=workload.fs,
+            cgroup=cgroup,
+            deadline_s=deadline_s,
+            on_durable=None if lane.recorder.timed else _marker(recorded),
+        )
+        return history, walk(mountpoint, workload.fs, history.known_ids())
+
+
+def _marker(recorded: RecordedDevice) -> Callable[[int, int], None]:
+    """Without times in the log, marks tell which sync calls had returned."""
+
+    def mark(op: int, returned_ns: int) -> None:
+        recorded.mark(f"{SYNC_MARK_PREFIX}{op}:{returned_ns}")
+
+    return mark

@@ -1,0 +1,154 @@
+"""A lane: the kernel resources one worker keeps for thousands of workloads.
+
+A recorder, a loop minor for crash states, two mount points and image files on the run's tmpfs, and
+the file systems mkfs made, recorded once per option set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from fuzzer.errors import InfrastructureError
+from fuzzer.kernel.imagefile import store_image
+from fuzzer.kernel.kmsg import KernelLog
+from fuzzer.kernel.loop import PrivateMinor, private_minor
+from fuzzer.kernel.mkfs import make_fs
+from fuzzer.kernel.recorder import open_recorder
+from fuzzer.kernel.recorder.base import Recorder
+from fuzzer.kernel.workarea import RunArea, run_area
+from fuzzer.workload.model import Workload
+from fuzzer.writelog.format import Log, read_log
+from fuzzer.writelog.image import Image
+from fuzzer.writelog.joined import full_image
+from fuzzer.writelog.model import MARK_MKFS
+
+T = TypeVar("T")
+
+MOUNT_OPTIONS = "noatime"
+"""Always added: reading a tree must not write to it."""
+
+_MAX_FRESH = 16
+"""File systems kept ready; the oldest is dropped (their images stay small, a few MiB)."""
+
+
+@dataclass(slots=True)
+class PhaseTimes:
+    """Seconds spent per named phase, and how often it was entered."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+            self.counts[name] += 1
+
+    @contextmanager
+    def around(self, context: AbstractContextManager[T], entering: str, leaving: str) -> Iterator[T]:
+        """Enter and leave `context`, each as a phase; what is between is not counted."""
+        with ExitStack() as stack:
+            with self.phase(entering):
+                value = stack.enter_context(context)
+            try:
+                yield value
+            finally:
+                with self.phase(leaving):
+                    stack.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A file system as mkfs made it: its image, and the log of it being made."""
+
+    image: Image
+    log: Log
+
+
+@dataclass(slots=True)
+class Lane:
+    """See the module docstring. Used by one process that has one thread."""
+
+    area: RunArea
+    recorder: Recorder
+    minor: PrivateMinor
+    kernel_log: KernelLog
+    directory: Path
+    times: PhaseTimes = field(default_factory=PhaseTimes)
+    _fresh: dict[tuple[str, str, int], Fresh] = field(default_factory=dict)
+
+    @property
+    def live_mount(self) -> Path:
+        """Where a workload runs."""
+        return self.directory / "live"
+
+    @property
+    def crash_mount(self) -> Path:
+        """Where crash states are mounted."""
+        return self.directory / "crash"
+
+    @property
+    def disk(self) -> Path:
+        """Image file of the recorded device."""
+        return self.directory / "disk.img"
+
+    @property
+    def scratch(self) -> Path:
+        """Image file of the crash state being looked at."""
+        return self.directory / "scratch.img"
+
+    @property
+    def log(self) -> Path:
+        """Log of the workload being run."""
+        return self.directory / "run.log"
+
+    def fresh(self, workload: Workload) -> Fresh:
+        """The file system the workload starts from. InputError if mkfs refuses its options."""
+        key = (workload.fs, workload.mkfs, workload.size)
+        if key not in self._fresh:
+            if len(self._fresh) >= _MAX_FRESH:
+                del self._fresh[next(iter(self._fresh))]
+            with self.times.phase("mkfs"):
+                self._fresh[key] = self._make(*key)
+        return self._fresh[key]
+
+    def _make(self, fs: str, options: str, size_bytes: int) -> Fresh:
+        blank = Image(size_bytes)
+        store_image(blank, self.disk)
+        log_path = self.directory / "mkfs.log"
+        log_path.unlink(missing_ok=True)
+        with self.recorder.record(self.disk, log_path) as device:
+            make_fs(device.device, fs, options)
+            device.mark(MARK_MKFS)
+        log = read_log(log_path)
+        if not log.is_complete:
+            raise InfrastructureError("the log of mkfs is not complete")
+        # The mapping keeps the file's content alive; the name is needed for the next one.
+        log_path.unlink()
+        return Fresh(full_image(blank, log.entries, log.payload), log)
+
+
+@contextmanager
+def open_lane(recorder: str) -> Iterator[Lane]:
+    """Take everything a lane needs; `recorder` is `auto`, `fuse` or `dm`. Released in reverse order."""
+    with ExitStack() as stack:
+        area = stack.enter_context(run_area())
+        lane = Lane(
+            area=area,
+            recorder=stack.enter_context(open_recorder(recorder, area)),
+            minor=stack.enter_context(private_minor(area)),
+            kernel_log=stack.enter_context(KernelLog.open()),
+            directory=area.mkdir("lane"),
+        )
+        lane.live_mount.mkdir()
+        lane.crash_mount.mkdir()
+        yield lane
