@@ -94,8 +94,10 @@ def forget_btrfs_device(device: str) -> None:
 
     btrfs keeps every device it has seen by fsid and generation, and refuses (EEXIST) an older image
     of the same file system that turns up elsewhere: device_list_add() in fs/btrfs/volumes.c. Crash
-    states are exactly such images. ENOENT: it remembers nothing, ENOTTY: kernels before 5.1 cannot
-    forget and do not need to be asked again. EBUSY: the last unmount is still under way.
+    states are exactly such images. Newer kernels forget the device of a one-device file system by
+    themselves ("btrfs: free device in btrfs_close_devices for a single device filesystem").
+    ENOENT: it remembers nothing. ENOTTY: kernels before 5.1 cannot forget. EBUSY: the last unmount is
+    still under way.
     """
 
     def done() -> bool:

@@ -114,14 +114,21 @@ def _dm_ioctl(command: int, name: str = "") -> bytes:
     argument[12:16] = len(argument).to_bytes(4, "little")
     argument[_DM_DATA_START_AT : _DM_DATA_START_AT + 4] = _DM_IOCTL_BYTES.to_bytes(4, "little")
     argument[_DM_NAME_AT : _DM_NAME_AT + len(name)] = name.encode()
-    if not _DM_CONTROL.exists() and shutil.which("dmsetup", path=PATH):
-        # dmsetup loads the module and makes the node where no udev does.
-        run(("dmsetup", "version"), timeout_s=_TOOL_TIMEOUT_S, check=False)
     if not _DM_CONTROL.exists():
-        raise _MissingError(f"no {_DM_CONTROL}")
+        _make_dm_control()
     with _opened(_DM_CONTROL, os.O_RDWR) as control:
         fcntl.ioctl(control, command, argument)
     return bytes(argument)
+
+
+def _make_dm_control() -> None:
+    """Load device-mapper where nothing has yet, and have dmsetup make the node where no udev does."""
+    if shutil.which("modprobe", path=PATH):
+        run(("modprobe", "-q", "dm-mod"), timeout_s=_TOOL_TIMEOUT_S, check=False)
+    if "device-mapper" not in Path("/proc/misc").read_text().split():
+        raise _MissingError("the kernel has no device-mapper")
+    if not _DM_CONTROL.exists():
+        run(("dmsetup", "version"), timeout_s=_TOOL_TIMEOUT_S)
 
 
 def _memcg_v1() -> str:

@@ -1,0 +1,70 @@
+"""Records of /dev/kmsg and the choice of a device's lines, without a kernel."""
+
+from __future__ import annotations
+
+from fuzzer.kernel.kmsg import lines_of_device, parse_record
+
+_WARNING = [
+    "------------[ cut here ]------------",
+    "BTRFS: Transaction aborted (error -28)",
+    "WARNING: CPU: 1 PID: 77 at fs/btrfs/inode.c:3222 btrfs_finish_one_ordered+0x1/0x2",
+    "Call Trace:",
+    " <TASK>",
+    " do_something+0x1/0x2",
+    " </TASK>",
+    "---[ end trace 0000000000000000 ]---",
+]
+_HUNG = [
+    "INFO: task fsync:12 blocked for more than 120 seconds.",
+    "      Not tainted 6.18.0",
+    " <TASK>",
+    " </TASK>",
+]
+
+
+def test_record_of_the_kernel() -> None:
+    record = "6,1234,5678,-;XFS (loop101): Mounting V5 Filesystem\\x0asecond line\n SUBSYSTEM=block\n"
+    assert parse_record(record) == (1234, ["XFS (loop101): Mounting V5 Filesystem", "second line"])
+
+
+def test_record_of_user_space_has_no_lines() -> None:
+    assert parse_record("12,99,5678,-;systemd[1]: hello\n") == (99, [])
+
+
+def test_message_may_hold_commas_and_semicolons() -> None:
+    assert parse_record("3,7,1,-;a,b;c\n") == (7, ["a,b;c"])
+
+
+def test_only_the_named_device() -> None:
+    lines = [
+        "XFS (loop101): one",
+        "XFS (loop1010): two",
+        "I/O error, dev loop101, sector 8",
+        "EXT4-fs (vda): x",
+    ]
+    assert lines_of_device(lines, ["loop101"]) == [lines[0], lines[2]]
+    assert lines_of_device(lines, ["loop10"]) == []
+    assert lines_of_device(["BTRFS error (device dm-3): x"], ["loop101", "dm-3"]) == [
+        "BTRFS error (device dm-3): x"
+    ]
+
+
+def test_trouble_without_a_device_is_kept_whole() -> None:
+    quiet = "usb 1-1: new device"
+    assert lines_of_device([quiet, *_WARNING, quiet], ["loop101"]) == _WARNING
+    assert lines_of_device([quiet, *_HUNG, quiet], ["loop101"]) == _HUNG
+
+
+def test_trouble_of_another_device_is_dropped() -> None:
+    others = [*_WARNING[:3], "BTRFS error (device loop102): x", *_WARNING[3:]]
+    assert lines_of_device(others, ["loop101"]) == []
+    assert lines_of_device(others, ["loop102"]) == others
+
+
+def test_lines_of_others_inside_our_trouble_are_left_out() -> None:
+    mixed = [*_WARNING[:3], "XFS (loop102): hello", "XFS (loop101): hello", *_WARNING[3:]]
+    assert lines_of_device(mixed, ["loop101"]) == [line for line in mixed if "loop102" not in line]
+
+
+def test_unfinished_trouble_is_kept() -> None:
+    assert lines_of_device(_WARNING[:4], ["loop101"]) == _WARNING[:4]
