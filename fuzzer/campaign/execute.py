@@ -57,7 +57,8 @@ def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> E
             history, tree = _run_mounted(lane, workload, recorded, deadline_s)
             name = Path(recorded.device).resolve().name
         lines = lines_of_device(lane.kernel_log.read(), [name])
-        log = join_logs(fresh.log, read_log(lane.log))
+        # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
+        log = join_logs(fresh.log, read_log(lane.log, mapped=False))
     live = Recovery(tree=tree, kernel_log=tuple(lines))
     return Execution(workload, history, fresh.image, log, live)
 

@@ -129,10 +129,9 @@ class Lane:
         with self.recorder.record(self.disk, log_path) as device:
             make_fs(device.device, fs, options)
             device.mark(MARK_MKFS)
-        log = read_log(log_path)
+        log = read_log(log_path, mapped=False)
         if not log.is_complete:
             raise InfrastructureError("the log of mkfs is not complete")
-        # The mapping keeps the file's content alive; the name is needed for the next one.
         log_path.unlink()
         return Fresh(full_image(blank, log.entries, log.payload), log)
 

@@ -92,13 +92,14 @@ class Log:
         return bool(self.entries) and self.entries[-1].mark == MARK_END
 
 
-def read_log(path: Path) -> Log:
-    """Read the log at `path`, and its times if there are any.
+def read_log(path: Path, *, mapped: bool = True) -> Log:
+    """Read the log at `path`, and its times if there are any; into memory if not `mapped`.
 
     Raises InputError, with file and byte offset, on anything a recorder cannot have written. More
     data behind the last entry is no error: the kernel rewrites the super only now and then.
     """
-    log = parse_log(_map(path), str(path))
+    data = _map(path)
+    log = parse_log(data if mapped else data[:], str(path))
     times = times_path(path)
     if not times.exists():
         return log
