@@ -70,8 +70,8 @@ def _row(scene: Scene, role: Role) -> Row:
 def _setup(scene: Scene) -> tuple[Op, ...]:
     ops: list[Op] = []
 
-    def add(name: str, **values: Value) -> None:
-        ops.append(make_op(name, values))
+    def add(op: str, /, **values: Value) -> None:
+        ops.append(make_op(op, values))
         scene.apply(ops[-1])
 
     for directory, percent in (("d", 85), ("e", 35)):
