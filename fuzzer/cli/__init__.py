@@ -21,6 +21,9 @@ _INTERRUPTED = 130
 
 _COMMANDS = {
     "doctor": "fuzzer.cli.doctor:doctor",
+    "fuzz": "fuzzer.cli.fuzz:fuzz_command",
+    "run": "fuzzer.cli.run:run_command",
+    "triage": "fuzzer.cli.triage:triage_group",
 }
 
 

@@ -1,0 +1,1 @@
+"""What people do with findings: show them, see them again."""

@@ -144,6 +144,11 @@ class Workload:
     def needs_memcg(self) -> bool:
         return "memcg" in self.capabilities
 
+    def needs(self) -> frozenset[str]:
+        """Capabilities (doctor names) this workload cannot run without."""
+        named = {name for op in self.iter_ops() for name in op.spec.requires}
+        return frozenset({*self.requires, *named, *({"memcg"} if self.needs_memcg else ())})
+
     def iter_ops(self) -> Iterator[Op]:
         """Every op once, in text order."""
         yield from self.setup

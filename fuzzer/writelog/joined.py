@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fuzzer.errors import InputError
-from fuzzer.writelog.format import Log
+from fuzzer.writelog.format import Log, write_log
 from fuzzer.writelog.image import BLOCK_BYTES, Image
 from fuzzer.writelog.model import MARK_END, MARK_MKFS, Entry, Flag
 
@@ -33,6 +34,15 @@ def join_logs(mkfs: Log, run: Log) -> RunLog:
     before = _without_end(mkfs.entries)
     after = _without_end(run.entries)
     return RunLog((*before, *_renumber(after, len(before))), len(before), (mkfs, run))
+
+
+def write_joined(path: Path, log: RunLog) -> None:
+    """Save the run as one complete log file."""
+    if len(log._parts) == 1:
+        write_log(path, [(log._parts[0], log.entries)])
+    else:
+        mkfs, run = log._parts
+        write_log(path, [(mkfs, log.entries[: log.start]), (run, log.entries[log.start :])])
 
 
 def split_log(log: Log) -> RunLog:

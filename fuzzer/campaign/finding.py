@@ -1,0 +1,225 @@
+"""Finding: a forbidden verdict with everything needed to see it again, as a directory of text files.
+
+`findings/<id>/` holds finding.json (what and how often), repro.workload, crash.json, history.jsonl,
+kmsg.txt and writes.log.gz (the device log in dm-log-writes format, with its times). The database is
+only an index over these.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fuzzer.campaign.examine import Forbidden
+from fuzzer.campaign.execute import Execution
+from fuzzer.errors import InputError
+from fuzzer.state.history import History, format_history, parse_history
+from fuzzer.workload.model import Workload
+from fuzzer.workload.text import format as format_workload
+from fuzzer.workload.text import parse as parse_workload
+from fuzzer.writelog.crash import CrashState
+from fuzzer.writelog.format import Log, read_log, times_path
+from fuzzer.writelog.joined import RunLog, split_log, write_joined
+
+FINDING_VERSION = 1
+_MAX_LOG_BYTES = 256 << 20
+"""Larger logs are not kept with the finding; the workload can still be run again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The facts of one finding. `reproduced` is (k, n): seen k times in n runs of the workload.
+
+    `canary` is the planted bug it came from ("" for real ones); `violations` are the broken promises
+    of the state, the first gives the title; `kernel` is the release that showed it.
+    """
+
+    id: str
+    bucket: str
+    fs: str
+    oracle: str
+    title: str
+    status: str = "new"
+    reproduced: tuple[int, int] = (1, 1)
+    ops: int = 0
+    canary: str = ""
+    points: str = ""
+    recorder: str = ""
+    kernel: str = ""
+    created: str = ""
+    command: str = ""
+    violations: tuple[Mapping[str, str | int], ...] = ()
+
+    def summary(self) -> dict[str, object]:
+        """The stable shape of `triage list --json`."""
+        keys = ("id", "bucket", "fs", "oracle", "title", "status", "ops")
+        return {key: getattr(self, key) for key in keys} | {"reproduced": list(self.reproduced)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a finding came from: facts that are the same for a whole run."""
+
+    points: str
+    canary: str
+    recorder: str
+    kernel: str
+    created: str
+    command: str
+
+
+def bucket_of(fs: str, forbidden: Forbidden) -> str:
+    """Name of the group of findings that are probably one bug: file system, rule, kind."""
+    rule, kind = forbidden.rule_and_kind
+    return f"{fs}/{rule}/{kind}"
+
+
+def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> Finding:
+    """Name a forbidden state. The id is a hash of workload, crash state and promise broken."""
+    workload, first = execution.workload, forbidden.judgement.violations[0]
+    bucket = bucket_of(workload.fs, forbidden)
+    state = forbidden.state.to_json() if forbidden.state else {}
+    key = json.dumps([format_workload(workload), state, bucket, origin.canary, first.found])
+    return Finding(
+        id=f"{workload.fs}-{first.rule}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
+        bucket=bucket,
+        fs=workload.fs,
+        oracle=first.rule,
+        title=f"{first.subject}: promised {first.promised}; found {first.found}",
+        ops=sum(1 for _ in workload.iter_ops()),
+        violations=tuple(violation.to_json() for violation in forbidden.judgement.violations),
+        **asdict(origin),
+    )
+
+
+def save_finding(directory: Path, finding: Finding, execution: Execution, forbidden: Forbidden) -> Path:
+    """Write the finding under `directory`, all of it or nothing, and return where it is.
+
+    It is on disk (fsync of files and directory) before its name appears: what was announced is kept.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    final = directory / finding.id
+    if final.exists():
+        return final
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=directory))
+    state = forbidden.state
+    lines = (*execution.live.kernel_log, *(forbidden.recovery.kernel_log if state else ()))
+    _write(draft / "repro.workload", format_workload(execution.workload))
+    _write(draft / "crash.json", json.dumps(state.to_json() if state else {"crash": 0}) + "\n")
+    _write(draft / "history.jsonl", "".join(f"{line}\n" for line in format_history(execution.history)))
+    _write(draft / "kmsg.txt", "".join(f"{line}\n" for line in lines))
+    if state:
+        _save_log(draft, execution.log)
+    write_facts(draft, finding)
+    draft.chmod(0o755)
+    draft.rename(final)
+    _sync_directory(directory)
+    return final
+
+
+def write_facts(directory: Path, finding: Finding) -> None:
+    """Replace finding.json."""
+    text = json.dumps({"finding": FINDING_VERSION, **asdict(finding)}, indent=1) + "\n"
+    draft = directory / ".finding.json"
+    _write(draft, text)
+    draft.rename(directory / "finding.json")
+    _sync_directory(directory)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _save_log(draft: Path, log: RunLog) -> None:
+    path = draft / "writes.log"
+    write_joined(path, log)
+    for part in (path, times_path(path)):
+        if part.exists() and part.stat().st_size <= _MAX_LOG_BYTES:
+            with part.open("rb") as plain, gzip.open(f"{part}.gz", "wb", compresslevel=3) as packed:
+                shutil.copyfileobj(plain, packed)
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A finding read back. `state` is None for a finding of the live mount (no crash)."""
+
+    finding: Finding
+    workload: Workload
+    state: CrashState | None
+    history: History
+    directory: Path
+
+    def kernel_lines(self) -> list[str]:
+        """The kernel's lines during the run and the recovery."""
+        return (self.directory / "kmsg.txt").read_text().splitlines()
+
+
+def load_facts(directory: Path) -> Finding:
+    """Read finding.json; InputError with the file's name if it is not one of ours."""
+    path = directory / "finding.json"
+    try:
+        data = json.loads(path.read_text())
+        version = data.pop("finding")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"not a finding: {error!r}", place=str(path)) from error
+    if version != FINDING_VERSION:
+        raise InputError(
+            f"finding version {version} is not {FINDING_VERSION}",
+            place=str(path),
+            hint="it was written by another version of powercut",
+        )
+    try:
+        finding = Finding(**data)
+        return replace(finding, reproduced=(data["reproduced"][0], data["reproduced"][1]))
+    except (TypeError, KeyError, IndexError) as error:
+        raise InputError(f"not a finding: {error}", place=str(path)) from error
+
+
+def load_finding(directory: Path) -> Saved:
+    """Read a whole finding back. InputError names the file that is wrong."""
+    finding = load_facts(directory)
+    crash = directory / "crash.json"
+    workload = parse_workload((directory / "repro.workload").read_text(), str(directory / "repro.workload"))
+    try:
+        recipe = json.loads(crash.read_text())
+        history = parse_history((directory / "history.jsonl").read_text().splitlines())
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        raise InputError(f"damaged finding: {error!r}", place=str(directory)) from error
+    state = CrashState.from_json(recipe) if recipe.get("crash") else None
+    return Saved(finding, workload, state, history, directory)
+
+
+def load_run_log(directory: Path, scratch: Path) -> RunLog | None:
+    """Unpack and read the saved device log into the directory `scratch`; None if it was not kept."""
+    packed = directory / "writes.log.gz"
+    if not packed.exists():
+        return None
+    path = scratch / "writes.log"
+    for part in (path, times_path(path)):
+        source = directory / f"{part.name}.gz"
+        if source.exists():
+            with gzip.open(source, "rb") as file, part.open("wb") as plain:
+                shutil.copyfileobj(file, plain)
+    log: Log = read_log(path, mapped=False)
+    for part in (path, times_path(path)):
+        part.unlink(missing_ok=True)
+    return split_log(log)

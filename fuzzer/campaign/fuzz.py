@@ -1,0 +1,158 @@
+"""Fuzz: the coordinator of a campaign. Forks workers, indexes what they find, keeps them alive.
+
+It is the database's only writer while the campaign runs, and the only one that talks to people.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fuzzer.campaign.finding import load_facts
+from fuzzer.campaign.index import Index
+from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.worker import STUCK, FuzzOptions, work
+from fuzzer.errors import LostWorkerError
+from fuzzer.kernel.children import CRASHED, Child, fork_child, stop_signals
+from fuzzer.kernel.sweep import sweep
+
+_TICK_S = 0.5
+_SILENT_S = 300.0
+"""A worker that reports nothing for this long is stuck in the kernel or lost."""
+_END_S = 90.0
+"""How long workers may take to end their state and release everything."""
+_MAX_LOSSES = 5
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the session did so far."""
+
+    started: float
+    counts: dict[str, int] = field(default_factory=dict)
+    findings: int = 0
+    canary_seen: set[str] = field(default_factory=set)
+
+    def add(self, event: Mapping[str, object]) -> None:
+        for name in ("workloads", "crash_states", "unique_states", "judged", "no_promise"):
+            self.counts[name] = self.counts.get(name, 0) + int(str(event.get(name, 0)))
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+@dataclass(slots=True)
+class _Campaign:
+    options: FuzzOptions
+    index: Index
+    monitor: Monitor
+    totals: Totals
+    workers: dict[int, Child] = field(default_factory=dict)
+    heard: dict[int, float] = field(default_factory=dict)
+    next_index: int = 0
+    losses: int = 0
+
+    def start(self, number: int) -> None:
+        """Fork worker `number` where its sequence of workloads stands."""
+        options = self.options
+        self.workers[number] = fork_child(lambda send: work(options, number, send))
+        self.heard[number] = time.monotonic()
+
+    def hear(self, number: int, line: str) -> None:
+        """Take in one line of a worker."""
+        event = json.loads(line)
+        self.heard[number] = time.monotonic()
+        if event["event"] == "workload":
+            self.totals.add(event)
+            self.index.add_counts(event)
+            self.next_index = max(self.next_index, event["index"] + 1)
+        elif event["event"] == "finding":
+            self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
+            event["hits"] = self.index.count_hit(event["bucket"])
+            self.totals.findings += 1
+            self.totals.canary_seen.add(event["fs"])
+        elif event["event"] == "hit":
+            event["hits"] = self.index.count_hit(event["bucket"])
+        self.monitor.event(event)
+
+    def is_done(self) -> bool:
+        """With a canary: it was seen on every file system asked for."""
+        return bool(self.options.canary) and self.totals.canary_seen >= set(self.options.filesystems)
+
+
+def fuzz(options: FuzzOptions, index: Index, monitor: Monitor) -> Totals:
+    """Run a campaign to its deadline, to Ctrl-C, or until its canary was found everywhere.
+
+    LostWorkerError if workers keep dying.
+    """
+    (options.directory / "queue").mkdir(parents=True, exist_ok=True)
+    campaign = _Campaign(options, index, monitor, Totals(time.monotonic()), next_index=options.first)
+    try:
+        with stop_signals() as asked_to_stop:
+            for number in range(options.jobs):
+                campaign.start(number)
+            _run(campaign, asked_to_stop)
+            _end(campaign)
+    finally:
+        for child in campaign.workers.values():
+            child.kill(_END_S)
+        index.change_setting("next", str(campaign.next_index))
+        sweep()
+    return campaign.totals
+
+
+def _run(campaign: _Campaign, asked_to_stop: Callable[[], bool]) -> None:
+    while campaign.workers:
+        if asked_to_stop() or campaign.is_done():
+            return
+        _listen(campaign, _TICK_S)
+        campaign.monitor.tick(campaign.totals, campaign.options.deadline)
+        _watch(campaign)
+
+
+def _listen(campaign: _Campaign, timeout_s: float) -> None:
+    by_fd = {child.fd: number for number, child in campaign.workers.items()}
+    for fd in select.select(list(by_fd), [], [], timeout_s)[0]:
+        number = by_fd[fd]
+        child = campaign.workers[number]
+        for line in child.read_lines():
+            campaign.hear(number, line)
+        if child.status is not None:
+            del campaign.workers[number]
+            if child.status:
+                _replace(campaign, number, child.status)
+
+
+def _replace(campaign: _Campaign, number: int, status: int) -> None:
+    """A worker died: clean up after it and go on with a new one."""
+    campaign.losses += status != STUCK
+    campaign.monitor.event({"event": "lost", "worker": number, "status": status})
+    sweep()
+    if status == CRASHED or campaign.losses > _MAX_LOSSES:
+        raise LostWorkerError(
+            f"worker {number} ended with status {status}",
+            hint=f"what it ran is in {campaign.options.directory}/queue/lane-{number}.workload",
+        )
+    if time.monotonic() < campaign.options.deadline:
+        campaign.start(number)
+
+
+def _watch(campaign: _Campaign) -> None:
+    """Give up workers that have gone silent; their recorder dies with them, which frees stuck I/O."""
+    for number, child in list(campaign.workers.items()):
+        if time.monotonic() - campaign.heard[number] > _SILENT_S:
+            child.kill(_END_S)
+            del campaign.workers[number]
+            _replace(campaign, number, -9)
+
+
+def _end(campaign: _Campaign) -> None:
+    for child in campaign.workers.values():
+        child.terminate()
+    deadline = time.monotonic() + _END_S
+    while campaign.workers and time.monotonic() < deadline:
+        _listen(campaign, _TICK_S)

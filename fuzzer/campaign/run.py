@@ -1,0 +1,92 @@
+"""Run: one workload, n times, and how often it broke a promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one, faults_for
+from fuzzer.campaign.execute import Execution, execute
+from fuzzer.campaign.finding import (
+    Finding,
+    Origin,
+    Saved,
+    bucket_of,
+    load_run_log,
+    make_finding,
+    save_finding,
+    write_facts,
+)
+from fuzzer.campaign.lane import Lane
+from fuzzer.state.recovery import Recovery
+from fuzzer.workload.model import Workload
+from fuzzer.writelog.crash import Points, crash_points
+from fuzzer.writelog.joined import base_image
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a workload."""
+
+    execution: Execution
+    examination: Examination
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        fs = self.execution.workload.fs
+        return tuple(bucket_of(fs, forbidden) for forbidden in self.examination.forbidden)
+
+
+def attempts(
+    lane: Lane, workload: Workload, times: int, points: Points, canary: str = ""
+) -> Iterator[Attempt]:
+    """Run the workload `times` times, each on a fresh file system."""
+    for _ in range(times):
+        execution = execute(lane, workload)
+        yield Attempt(execution, examine(lane, execution, points, canary))
+
+
+def run_and_keep(
+    lane: Lane,
+    workload: Workload,
+    times: int,
+    origin: Origin,
+    directory: Path,
+    report: Callable[[Attempt], None],
+) -> tuple[Finding, ...]:
+    """Run `times` times and save the first finding of each bucket, with how often it showed."""
+    first: dict[str, tuple[Execution, Forbidden]] = {}
+    hits: Counter[str] = Counter()
+    for attempt in attempts(lane, workload, times, Points(origin.points), origin.canary):
+        hits.update(attempt.buckets)
+        for bucket, forbidden in zip(attempt.buckets, attempt.examination.forbidden, strict=True):
+            first.setdefault(bucket, (attempt.execution, forbidden))
+        report(attempt)
+    findings: list[Finding] = []
+    for bucket, (execution, forbidden) in first.items():
+        finding = replace(make_finding(execution, forbidden, origin), reproduced=(hits[bucket], times))
+        place = save_finding(directory / "findings", finding, execution, forbidden)
+        write_facts(place, finding)
+        findings.append(finding)
+    return tuple(findings)
+
+
+def recheck(lane: Lane, saved: Saved) -> Forbidden | None:
+    """Judge the recorded crash state of a finding again: deterministic but for the kernel.
+
+    None if it is allowed now, or if there is no recorded state (see `has_state`).
+    """
+    log = load_run_log(saved.directory, lane.directory)
+    if log is None or saved.state is None:
+        return None
+    base = base_image(log, saved.workload.size)
+    execution = Execution(saved.workload, saved.history, base, log, Recovery())
+    points = crash_points(log, saved.history, Points(saved.finding.points), log.start)
+    return examine_one(lane, execution, saved.state, faults_for(execution, points, saved.finding.canary))
+
+
+def has_state(saved: Saved) -> bool:
+    """True if the finding has a recorded crash state to look at again."""
+    return saved.state is not None and (saved.directory / "writes.log.gz").exists()

@@ -1,0 +1,47 @@
+"""What a command needs before it can run anything here: capabilities, leftovers removed, origin."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+
+from fuzzer.campaign.finding import Origin
+from fuzzer.kernel.probe import require
+from fuzzer.kernel.sweep import sweep
+
+_ALWAYS = ("root", "loop", "kmsg")
+_TOOLS = {
+    "btrfs": ("btrfs", "mkfs.btrfs", "btrfs-check"),
+    "xfs": ("xfs", "mkfs.xfs", "xfs_repair"),
+}
+_RECORDERS = {"fuse": ("fuse", "pyfuse3"), "dm": ("device-mapper", "dm-log-writes")}
+
+
+def prepare(filesystems: tuple[str, ...], recorder: str) -> list[str]:
+    """Check that this machine can do it (MissingCapabilityError) and sweep up after killed runs.
+
+    Returns what was swept.
+    """
+    tools = [name for fs in filesystems for name in _TOOLS[fs]]
+    require(*_ALWAYS, *tools, *_RECORDERS.get(recorder, ()))
+    return sweep()
+
+
+def origin(*, points: str, canary: str, recorder: str) -> Origin:
+    """The facts every finding of this run shares."""
+    return Origin(
+        points=points,
+        canary=canary,
+        recorder=recorder,
+        kernel=platform.release(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["powercut", *sys.argv[1:]]),
+    )
+
+
+def default_jobs() -> int:
+    """One lane per CPU we may use."""
+    return len(os.sched_getaffinity(0))

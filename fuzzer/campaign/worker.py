@@ -1,0 +1,152 @@
+"""Worker: the process of one lane. Draws workloads, runs the pipe on each, saves findings, reports.
+
+It speaks JSON lines to the coordinator: `workload` after each one, `finding` once a finding is on
+disk, `hit` for more of a bucket that has enough examples, `killed` for actors that had to be killed,
+`skipped` for workloads this machine cannot run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.campaign.corpus import load_corpus
+from fuzzer.campaign.examine import Examination, examine
+from fuzzer.campaign.execute import Execution, execute
+from fuzzer.campaign.finding import Origin, bucket_of, make_finding, save_finding
+from fuzzer.campaign.hang import save_hang
+from fuzzer.campaign.lane import Lane, open_lane
+from fuzzer.errors import HangError
+from fuzzer.kernel.children import Send, stop_signals
+from fuzzer.kernel.probe import missing
+from fuzzer.workload.generate import generate
+from fuzzer.workload.model import Workload
+from fuzzer.workload.text import format as format_workload
+from fuzzer.writelog.crash import Points
+
+EXAMPLES_PER_BUCKET = 3
+"""Findings kept per bucket and worker; further sightings are only counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuzzOptions:
+    """What a campaign was asked to do. `deadline` is on the monotonic clock, seconds."""
+
+    directory: Path
+    filesystems: tuple[str, ...]
+    seed: int
+    first: int
+    jobs: int
+    deadline: float
+    recorder: str
+    points: Points
+    canary: str
+    corpus: bool
+    origin: Origin
+
+
+def draw_workload(
+    seed: int, index: int, filesystems: tuple[str, ...], corpus: tuple[Workload, ...]
+) -> Workload:
+    """The `index`-th workload of a campaign: first each corpus entry once per file system, then new ones.
+
+    It depends on nothing but its arguments, so a campaign can be repeated whatever `--jobs` was.
+    """
+    seeds = [w.with_fs(fs) for w in corpus for fs in filesystems if w.fs in ("", fs)]
+    if index < len(seeds):
+        return seeds[index]
+    fs = random.Random(f"fs/{seed}/{index}").choice(filesystems)
+    return generate(seed, index, fs)
+
+
+def work(options: FuzzOptions, number: int, send: Send) -> int:
+    """Run workloads `first + number`, `first + number + jobs`, … until the deadline or SIGTERM."""
+    corpus = load_corpus() if options.corpus else ()
+    with stop_signals() as asked_to_stop, open_lane(options.recorder) as lane:
+
+        def stop() -> bool:
+            return asked_to_stop() or time.monotonic() >= options.deadline
+
+        worker = _Worker(options, number, lane, send, stop, Counter())
+        index = options.first + number
+        while not stop():
+            worker.run(index, draw_workload(options.seed, index, options.filesystems, corpus))
+            index += options.jobs
+    return 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    options: FuzzOptions
+    number: int
+    lane: Lane
+    send: Send
+    stop: Callable[[], bool]
+    kept: Counter[str]
+
+    def run(self, index: int, workload: Workload) -> None:
+        """One workload from run to report. Its text is on disk before it runs."""
+        started = time.monotonic()
+        lacking = missing(workload.needs())
+        if lacking:
+            self._send(event="skipped", index=index, fs=workload.fs, missing=[c.name for c in lacking])
+            return
+        self._queue(workload)
+        try:
+            execution = execute(self.lane, workload)
+        except HangError as error:
+            self._hang(workload, error)
+        examination = examine(self.lane, execution, self.options.points, self.options.canary, self.stop)
+        self._report(execution, examination)
+        self._send(
+            event="workload",
+            index=index,
+            fs=workload.fs,
+            workloads=1,
+            crash_states=examination.states,
+            unique_states=examination.unique,
+            judged=examination.judged,
+            no_promise=examination.no_promise,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        if execution.history.killed:
+            self._send(event="killed", index=index, fs=workload.fs, actors=list(execution.history.killed))
+
+    def _queue(self, workload: Workload) -> None:
+        """A machine that dies now leaves its culprit behind."""
+        path = self.options.directory / "queue" / f"lane-{self.number}.workload"
+        with path.open("w") as file:
+            file.write(format_workload(workload))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _report(self, execution: Execution, examination: Examination) -> None:
+        for forbidden in examination.forbidden:
+            bucket = bucket_of(execution.workload.fs, forbidden)
+            self.kept[bucket] += 1
+            if self.kept[bucket] > EXAMPLES_PER_BUCKET:
+                self._send(event="hit", bucket=bucket)
+                continue
+            finding = make_finding(execution, forbidden, self.options.origin)
+            save_finding(self.options.directory / "findings", finding, execution, forbidden)
+            self._send(event="finding", **finding.summary())
+
+    def _hang(self, workload: Workload, error: HangError) -> None:
+        """Actors that cannot be killed: report, free the device, and leave; the coordinator cleans up."""
+        finding = save_hang(self.options.directory / "findings", workload, error, self.options.origin)
+        self._send(event="finding", **finding.summary())
+        self.lane.recorder.abort()
+        os._exit(STUCK)
+
+    def _send(self, **event: object) -> None:
+        self.send(json.dumps(event))
+
+
+STUCK = 71
+"""Exit status of a worker that gave up its lane because processes are stuck in the kernel."""

@@ -1,0 +1,120 @@
+"""`powercut fuzz`: start or resume a campaign."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from pathlib import Path
+
+import click
+
+from fuzzer.campaign.fuzz import Totals, fuzz
+from fuzzer.campaign.index import Index, open_index
+from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.session import default_jobs, origin, prepare
+from fuzzer.campaign.worker import FuzzOptions
+from fuzzer.cli.options import (
+    FILESYSTEMS,
+    Duration,
+    canary_option,
+    directory_option,
+    fs_option,
+    json_option,
+    points_option,
+    recorder_option,
+)
+from fuzzer.errors import ExitCode
+from fuzzer.writelog.crash import Points
+
+
+@click.command("fuzz")
+@fs_option
+@click.option("--time", "seconds", type=Duration(), default="10m", show_default=True, help="How long.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=None, help="Seed of the workloads (kept by the campaign)."
+)
+@click.option("--no-corpus", is_flag=True, help="Only generated workloads.")
+@points_option
+@recorder_option
+@canary_option
+@directory_option
+@json_option
+@click.pass_context
+def fuzz_command(
+    ctx: click.Context,
+    filesystems: tuple[str, ...],
+    seconds: float,
+    jobs: int | None,
+    seed: int | None,
+    no_corpus: bool,
+    points: str,
+    recorder: str,
+    canary: str,
+    directory: Path,
+    as_json: bool,
+) -> None:
+    """Fuzz btrfs and xfs on loop devices; starts or resumes the campaign in --dir.
+
+    Example: powercut fuzz --fs btrfs --time 60s
+    """
+    chosen = filesystems or FILESYSTEMS
+    monitor = Monitor(as_json)
+    for line in prepare(chosen, recorder):
+        monitor.say(f"left over from a killed run, removed: {line}")
+    with open_index(directory, create=True) as index:
+        options = FuzzOptions(
+            directory=directory,
+            filesystems=chosen,
+            seed=_seed(index, seed),
+            first=int(index.setting("next", "0")),
+            jobs=jobs or default_jobs(),
+            deadline=time.monotonic() + seconds,
+            recorder=recorder,
+            points=Points(points),
+            canary=canary,
+            corpus=not no_corpus,
+            origin=origin(points=points, canary=canary, recorder=recorder),
+        )
+        monitor.say(_first_line(options))
+        totals = fuzz(options, index, monitor)
+    _summarize(monitor, totals, directory, as_json)
+    ctx.exit(ExitCode.FINDING if totals.findings else ExitCode.NOTHING_FOUND)
+
+
+def _seed(index: Index, given: int | None) -> int:
+    """A campaign keeps its seed; a new one given starts its sequence of workloads from the beginning."""
+    kept = int(index.setting("seed", str(secrets.randbits(32) if given is None else given)))
+    if given is not None and given != kept:
+        index.change_setting("seed", str(given))
+        index.change_setting("next", "0")
+        return given
+    return kept
+
+
+def _first_line(options: FuzzOptions) -> str:
+    """The command that repeats this run."""
+    fs = " ".join(f"--fs {name}" for name in options.filesystems)
+    more = f" --canary {options.canary}" if options.canary else ""
+    more += "" if options.corpus else " --no-corpus"
+    return (
+        f"powercut fuzz {fs} --seed {options.seed} --points {options.points} --recorder {options.recorder}"
+        f"{more} (from workload {options.first}, {options.jobs} workers, kernel {options.origin.kernel})"
+    )
+
+
+def _summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) -> None:
+    counts = totals.counts
+    numbers = {name: counts.get(name, 0) for name in ("workloads", "crash_states", "unique_states")}
+    monitor.say(
+        f"{numbers['workloads']} workloads, {numbers['crash_states']} crash states "
+        f"({numbers['unique_states']} unique) in {totals.seconds:.0f} s; "
+        f"{counts.get('judged', 0)} objects judged, {counts.get('no_promise', 0)} without a promise; "
+        f"{totals.findings} findings"
+    )
+    if totals.findings:
+        monitor.say(f"look at them: powercut triage list --dir {directory}")
+    if as_json:
+        summary = {"event": "summary", **numbers, "findings": totals.findings}
+        click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))
