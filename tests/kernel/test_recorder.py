@@ -14,20 +14,23 @@ import pytest
 
 from fuzzer.errors import InfrastructureError, LostWorkerError
 from fuzzer.kernel.loop import PrivateMinor
+from fuzzer.kernel.mkfs import make_fs
 from fuzzer.kernel.mount import mounted
+from fuzzer.kernel.probe import missing
 from fuzzer.kernel.process import run
 from fuzzer.kernel.procfs import loop_backing_files, mounts_under
-from fuzzer.kernel.recorder.base import Recorder, check_recorder
+from fuzzer.kernel.recorder import Recorder, open_recorder
+from fuzzer.kernel.recorder.base import check_recorder
+from fuzzer.kernel.recorder.dm import DmRecorder, dm_recorder
 from fuzzer.kernel.recorder.fuse import FuseRecorder, fuse_recorder
 from fuzzer.kernel.workarea import RunArea, run_area
 from fuzzer.writelog.format import Log, read_log
-from fuzzer.writelog.model import MARK_END
+from fuzzer.writelog.model import MARK_END, Flag
 
 pytestmark = pytest.mark.kernel
 
 FS_BYTES = 320 << 20
 SMALL_BYTES = 1 << 20
-MKFS = {"btrfs": ["mkfs.btrfs", "-K", "-q"], "xfs": ["mkfs.xfs", "-K", "-q"]}
 CHUNK = 1 << 20
 
 
@@ -37,9 +40,30 @@ def area() -> Iterator[RunArea]:
         yield area
 
 
+@pytest.fixture(params=["fuse", "dm"])
+def recorder(area: RunArea, request: pytest.FixtureRequest) -> Iterator[Recorder]:
+    """Both kinds; where there is no device-mapper, tests/target runs the dm half in a guest."""
+    kind = request.param
+    lacking = missing(["dm-log-writes" if kind == "dm" else "fuse"])
+    if lacking:
+        pytest.skip(lacking[0].reason)
+    with open_recorder(kind, area) as recorder:
+        assert recorder.name == kind
+        yield recorder
+
+
 @pytest.fixture
-def recorder(area: RunArea) -> Iterator[FuseRecorder]:
+def fuse(area: RunArea) -> Iterator[FuseRecorder]:
     with fuse_recorder(area) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def dm(area: RunArea) -> Iterator[DmRecorder]:
+    lacking = missing(["dm-log-writes"])
+    if lacking:
+        pytest.skip(lacking[0].reason)
+    with dm_recorder(area) as recorder:
         yield recorder
 
 
@@ -53,9 +77,10 @@ def replay(log: Log, image: Path, size: int) -> None:
     """Naive replay: every write, in log order, onto zeroes."""
     with make_image(image, size).open("r+b") as file:
         for entry in log.entries:
-            if entry.is_write:
+            if not entry.is_mark:
+                zeroes = entry.flags & Flag.DISCARD
                 file.seek(entry.offset)
-                file.write(log.payload(entry))
+                file.write(bytes(entry.length) if zeroes else log.payload(entry))
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -81,7 +106,7 @@ def write_files(directory: Path) -> None:
 def test_full_replay_is_the_image(area: RunArea, recorder: Recorder, fs: str) -> None:
     image, log_path = make_image(area.path / "image", FS_BYTES), area.path / "log"
     with recorder.record(image, log_path) as recorded:
-        run([*MKFS[fs], recorded.device], timeout_s=60)
+        make_fs(recorded.device, fs)
         recorded.mark("mkfs")
         with mounted(recorded.device, area.mkdir("mnt"), fs) as directory:
             write_files(directory)
@@ -123,10 +148,10 @@ def write_blocks(device: str, count: int, *, sync: bool = True) -> None:
         os.close(fd)
 
 
-def test_times_enclose_the_call(area: RunArea, recorder: Recorder) -> None:
+def test_times_enclose_the_call(area: RunArea, fuse: FuseRecorder) -> None:
     image, log_path = make_image(area.path / "image", SMALL_BYTES), area.path / "log"
     returned = []
-    with recorder.record(image, log_path) as recorded:
+    with fuse.record(image, log_path) as recorded:
         for _ in range(5):
             begin = time.monotonic_ns()
             write_blocks(recorded.device, 1)
@@ -166,8 +191,8 @@ def test_recordings_are_independent(area: RunArea, recorder: Recorder) -> None:
         assert offsets == [4096 * block for block in range(number + 1)]
 
 
-def test_device_offers_no_discard(area: RunArea, recorder: Recorder) -> None:
-    with recorder.record(make_image(area.path / "image", SMALL_BYTES), area.path / "log") as recorded:
+def test_device_offers_no_discard(area: RunArea, fuse: FuseRecorder) -> None:
+    with fuse.record(make_image(area.path / "image", SMALL_BYTES), area.path / "log") as recorded:
         queue = Path("/sys/block", Path(recorded.device).name, "queue")
         assert (queue / "discard_max_bytes").read_text().strip() == "0"
 
@@ -184,12 +209,12 @@ def test_a_full_log_fails_the_recording(area: RunArea) -> None:
         check_recorder(recorder, area.path)
 
 
-def test_an_existing_log_is_not_overwritten(area: RunArea, recorder: Recorder) -> None:
+def test_an_existing_log_is_not_overwritten(area: RunArea, fuse: FuseRecorder) -> None:
     image = make_image(area.path / "image", SMALL_BYTES)
     (area.path / "log").write_text("precious")
     with (
         pytest.raises(InfrastructureError, match="FileExistsError"),
-        recorder.record(image, area.path / "log"),
+        fuse.record(image, area.path / "log"),
     ):
         pytest.fail("must not start")
     assert (area.path / "log").read_text() == "precious"
@@ -248,6 +273,45 @@ def abort_a_hang(area: RunArea) -> None:
             write_blocks(recorded.device, 1)
         assert 0.4 < time.monotonic() - begin < 5
         watchdog.join()
+
+
+@pytest.mark.parametrize("fs", ["btrfs", "xfs"])
+def test_dm_logs_the_kernels_flags(area: RunArea, dm: DmRecorder, fs: str) -> None:
+    """What only this recorder can see: FUA and metadata writes."""
+    image, log_path = make_image(area.path / "image", FS_BYTES), area.path / "log"
+    with dm.record(image, log_path) as recorded:
+        make_fs(recorded.device, fs)
+        with mounted(recorded.device, area.mkdir("mnt"), fs) as directory:
+            write_files(directory)
+    log = read_log(log_path)
+    assert not log.timed
+    assert any(entry.flags & Flag.FUA for entry in log.entries)
+    assert any(entry.flags & Flag.METADATA for entry in log.entries)
+
+
+def test_dm_logs_discards(area: RunArea, dm: DmRecorder) -> None:
+    image, log_path = make_image(area.path / "image", SMALL_BYTES), area.path / "log"
+    with dm.record(image, log_path) as recorded:
+        write_blocks(recorded.device, 8)
+        run(["blkdiscard", "--offset", "4096", "--length", "8192", recorded.device], timeout_s=10)
+    log = read_log(log_path)
+    discards = [(e.offset, e.length) for e in log.entries if e.flags & Flag.DISCARD]
+    assert discards == [(4096, 8192)]
+    replay(log, area.path / "replayed", SMALL_BYTES)
+    assert same_bytes(image, area.path / "replayed")
+
+
+def test_dm_that_stopped_logging_is_an_error(
+    area: RunArea, dm: DmRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuzzer.kernel.recorder.dm.LOG_BYTES", 64 << 10)
+    image = make_image(area.path / "image", SMALL_BYTES)
+    with (
+        pytest.raises(InfrastructureError, match="stopped logging"),
+        dm.record(image, area.path / "log") as recorded,
+    ):
+        write_blocks(recorded.device, 100)
+    check_recorder(dm, area.path)
 
 
 def test_swallowed_flushes_fail_the_self_test(area: RunArea, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,135 @@
+"""The UML guest: it runs our Python, tells how it ended, and leaves nothing; the dm recorder works in it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fuzzer.errors import InputError, LostWorkerError
+from fuzzer.kernel.probe import missing
+from fuzzer.kernel.process import wait_until
+from fuzzer.target import uml
+from fuzzer.target.uml import run_in_uml
+
+pytestmark = [
+    pytest.mark.target,
+    pytest.mark.skipif(bool(missing(["uml"])), reason="package user-mode-linux is not installed"),
+]
+
+PROJECT = Path(__file__).parents[2]
+BOOT_S = 120.0
+
+
+def guests() -> list[int]:
+    """Guest processes; dead ones, which the machine's process 1 has yet to reap, do not count."""
+    found = psutil.process_iter(["name", "status"])
+    return [
+        p.pid for p in found if p.info["name"] == uml.PROGRAM and p.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def scratch_directories() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("powercut-uml-*"))
+
+
+def test_status_output_and_files_come_back(tmp_path: Path) -> None:
+    script = """
+import os, sys, numpy, pyfuse3
+from pathlib import Path
+Path('made').write_text(os.uname().release)
+print('value', os.environ['GIVEN'], Path.cwd(), numpy.arange(5).sum())
+print('problem', file=sys.stderr)
+try:
+    Path('/etc/powercut-test').touch()
+except OSError as error:
+    print(error.strerror)
+sys.exit(7)
+"""
+    before = scratch_directories()
+    result = run_in_uml(
+        [sys.executable, "-c", script], exchange=tmp_path, timeout_s=BOOT_S, environment={"GIVEN": "a b"}
+    )
+    assert result.status == 7
+    assert result.stdout.splitlines() == [f"value a b {tmp_path} 10", "Read-only file system"]
+    assert result.stderr == "problem\n"
+    assert f"Linux version {(tmp_path / 'made').read_text()} " in result.console
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert scratch_directories() == before
+    assert not guests()
+
+
+def test_guest_has_what_a_campaign_needs(tmp_path: Path) -> None:
+    needed = ("loop", "fuse", "dm-log-writes", "btrfs", "xfs", "kmsg", "drop_caches", "memcg")
+    script = f"from fuzzer.kernel.probe import require; require(*{needed})"
+    result = run_in_uml([sys.executable, "-c", script], exchange=tmp_path, timeout_s=BOOT_S)
+    assert (result.status, result.stderr) == (0, "")
+
+
+def test_a_panic_is_a_lost_guest_with_its_words(tmp_path: Path) -> None:
+    script = "open('/proc/sysrq-trigger', 'w').write('c')"
+    with pytest.raises(LostWorkerError, match="Kernel panic") as caught:
+        run_in_uml([sys.executable, "-c", script], exchange=tmp_path, timeout_s=BOOT_S)
+    assert "Kernel panic" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+    assert not guests()
+
+
+def test_a_guest_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with pytest.raises(LostWorkerError, match="not done in time"):
+        run_in_uml(["sleep", "1000"], exchange=tmp_path, timeout_s=8)
+    assert time.monotonic() - begin < 20
+    assert not guests()
+
+
+def test_a_killed_caller_takes_its_guest_along(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from fuzzer.target.uml import run_in_uml
+run_in_uml(["sh", "-c", "touch booted; sleep 1000"], exchange=Path({str(tmp_path)!r}), timeout_s=500)
+"""
+    before = scratch_directories()
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT)
+    try:
+        assert wait_until((tmp_path / "booted").exists, BOOT_S)
+    finally:
+        caller.kill()
+        caller.wait(10)
+        for left in scratch_directories() - before:
+            shutil.rmtree(left)
+    assert wait_until(lambda: not guests(), 5)
+
+
+def test_a_command_that_is_not_there_is_a_lost_guest(tmp_path: Path) -> None:
+    with pytest.raises(LostWorkerError) as caught:
+        run_in_uml(["/nonexistent"], exchange=tmp_path, timeout_s=BOOT_S)
+    assert "FileNotFoundError" in caught.value.hint
+
+
+def test_paths_the_kernel_would_split_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a b/python")
+    with pytest.raises(InputError, match="a b"):
+        run_in_uml(["true"], exchange=tmp_path, timeout_s=BOOT_S)
+
+
+def test_dm_recorder_in_the_guest(tmp_path: Path) -> None:
+    """The dm half of the recorder tests: full replay equality, marks, flags, discards, a full log."""
+    tests = PROJECT / "tests/kernel/test_recorder.py"
+    result = run_in_uml(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", "dm", str(tests)],
+        exchange=tmp_path,
+        timeout_s=300,
+    )
+    assert result.status == 0, result.stdout + result.stderr
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed
+    assert int(passed[1]) >= 9
+    assert "skipped" not in result.stdout
