@@ -84,7 +84,9 @@ def _close_all_but(keep: set[int]) -> None:
     """Close what was inherited: a recorder's pipe or a mount must not be held open from here."""
     low = 0
     for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
-        os.closerange(low, fd)
+        # Never an empty range: closerange(0, 0) becomes close_range(0, UINT_MAX) in CPython 3.11.
+        if low < fd:
+            os.closerange(low, fd)
         low = fd + 1
 
 

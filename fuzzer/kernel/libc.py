@@ -20,6 +20,9 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_IO_FLUSHER = 57
 
+_SYS_FINIT_MODULE = 313 if os.uname().machine == "x86_64" else 273
+"""x86-64 and the table all newer architectures share (asm-generic/unistd.h)."""
+
 MCL_CURRENT = 1
 MCL_FUTURE = 2
 MCL_ONFAULT = 4
@@ -56,6 +59,16 @@ def prctl(option: int, argument: int | bytes) -> None:
 def mlockall(flags: int) -> None:
     """mlockall(2)."""
     check(_LIBC.mlockall(flags), "mlockall")
+
+
+def finit_module(fd: int) -> None:
+    """finit_module(2) without parameters; glibc has no wrapper."""
+    check(_LIBC.syscall(_SYS_FINIT_MODULE, fd, b"", 0), "finit_module")
+
+
+def power_off() -> None:
+    """reboot(2) with LINUX_REBOOT_CMD_POWER_OFF. Does not sync."""
+    check(_LIBC.reboot(ctypes.c_int(0x4321FEDC)), "reboot")
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

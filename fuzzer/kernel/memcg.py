@@ -45,7 +45,8 @@ class MemoryCgroup(ABC):
 
     @abstractmethod
     def reclaim(self, size_bytes: int) -> int:
-        """Have the kernel reclaim up to that much now; returns how much was asked of it."""
+        """Have the kernel reclaim up to that much now; returns by how much the usage fell, which next
+        to busy actors says little."""
 
     @abstractmethod
     def lower_limit(self, limit_bytes: int) -> None:
@@ -105,14 +106,19 @@ class CgroupV1(MemoryCgroup):
 
     def reclaim(self, size_bytes: int) -> int:
         # Not memory.force_empty: it goes on while it finds anything, which next to a busy writer was
-        # measured to take seconds. Lowering the limit does its share and returns.
+        # measured to take seconds. Lowering the limit does its share and returns. Not below what is no
+        # page cache: the actors' own memory cannot be reclaimed, their system calls would get ENOMEM.
         usage = self.usage_bytes
-        target = max(usage - size_bytes, 0)
+        size_bytes = min(size_bytes, self._field("memory.stat", "cache"))
         try:
-            self.lower_limit(target)
+            self.lower_limit(usage - size_bytes)
+        except OSError as error:
+            # "Not all of it": what could be reclaimed has been (mem_cgroup_resize_max).
+            if error.errno != errno.EBUSY:
+                raise
         finally:
             self.restore_limit()
-        return usage - target
+        return max(usage - self.usage_bytes, 0)
 
     def lower_limit(self, limit_bytes: int) -> None:
         self._write("memory.limit_in_bytes", str(limit_bytes))
@@ -146,7 +152,7 @@ class CgroupV2(MemoryCgroup):
             # "If less bytes are reclaimed than the specified amount, -EAGAIN is returned."
             if error.errno != errno.EAGAIN:
                 raise
-        return min(usage, size_bytes)
+        return max(usage - self.usage_bytes, 0)
 
     def lower_limit(self, limit_bytes: int) -> None:
         # memory.high throttles and reclaims but never kills; memory.max would.
