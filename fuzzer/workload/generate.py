@@ -87,7 +87,7 @@ def _setup(scene: Scene) -> tuple[Op, ...]:
             add("truncate", path=path, size=size)
         elif size:
             add(fill, path=path, off=0, len=size)
-    if scene.chance(40):
+    if scene.chance(60):
         add("setxattr", path=scene.file(), name="x")
     if scene.chance(25):
         ops.append(_make(scene, _row(scene, Role.NAMES)))

@@ -51,7 +51,7 @@ OFFSETS: Table[str] = (
     (12, "near a power"),
 )
 POWERS = (4 << 10, 64 << 10, 1 << 20)
-"""Inline extents end near 4 KiB, btrfs' compressed and xfs' log units at 64 KiB, large folios at 1 MiB."""
+"""Edges worth being near: a block, the largest page size, a large folio."""
 
 
 @dataclass(slots=True)
