@@ -94,7 +94,7 @@ def forget_btrfs_device(device: str) -> None:
 
     btrfs keeps every device it has seen by fsid and generation, and refuses (EEXIST) an older image
     of the same file system that turns up elsewhere: device_list_add() in fs/btrfs/volumes.c. Crash
-    states are exactly such images. Newer kernels forget the device of a one-device file system by
+    states are exactly such images. Newer kernels (and 6.1.y) forget a one-device file system by
     themselves ("btrfs: free device in btrfs_close_devices for a single device filesystem").
     ENOENT: it remembers nothing. ENOTTY: kernels before 5.1 cannot forget. EBUSY: the last unmount is
     still under way.

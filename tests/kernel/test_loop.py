@@ -61,14 +61,21 @@ def test_attached_again_and_again_at_once(area: RunArea, image: Path) -> None:
         assert (time.perf_counter() - start) / rounds < 0.005
 
 
-@pytest.mark.parametrize(("setting", "value"), [("write_cache", "write through"), ("max_sectors_kb", "4")])
-def test_leftover_queue_setting_is_refused(area: RunArea, image: Path, setting: str, value: str) -> None:
+def test_leftover_queue_setting_is_refused(area: RunArea, image: Path) -> None:
     with private_minor(area) as minor:
         with minor.attached(image):
-            (minor.sysfs / "queue" / setting).write_text(value)
+            (minor.sysfs / "queue/max_sectors_kb").write_text("4")
         with pytest.raises(InfrastructureError, match="would not show every flush"), minor.attached(image):
             pytest.fail("attached in spite of the setting")
         assert minor.number not in procfs.loop_backing_files()
+
+
+def test_queue_without_flushes_is_refused(area: RunArea, image: Path) -> None:
+    """Whether "write through" outlives a detach depends on the kernel (6.18 yes, 6.1 no)."""
+    with private_minor(area) as minor, minor.attached(image):
+        (minor.sysfs / "queue/write_cache").write_text("write through")
+        with pytest.raises(InfrastructureError, match="write through"):
+            minor._check_queue()
 
 
 def test_holder_of_a_device_is_named(area: RunArea, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_holder_of_a_mount_is_named(minor: PrivateMinor, image: Path, directory:
 def test_an_older_image_of_one_btrfs_mounts_elsewhere(area: RunArea, image: Path, directory: Path) -> None:
     """What forgetting the device is for: crash states are older images with the same fsid.
 
-    Kernels from 6.3 on forget a single device by themselves; older ones, as in a guest, do not.
+    Newer kernels forget a single device by themselves; this keeps it true on older ones.
     """
     older = area.path / "older"
     with private_minor(area) as one, private_minor(area) as two:
