@@ -53,7 +53,7 @@ def run_in_uml(
     *,
     exchange: Path,
     timeout_s: float,
-    memory_mib: int = 1024,
+    memory_mib: int = 2048,
     environment: Mapping[str, str] | None = None,
 ) -> GuestResult:
     """Boot a guest, run `argv` in it as root with `exchange` as its directory, and take its output.

@@ -14,8 +14,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +34,11 @@ MAX_ENTRIES = 1 << 22
 _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
 _TIMES = struct.Struct("<QQ")
-_ALL_FLAGS = sum(Flag)
+_TIMES_SUFFIX = ".times"
+_FLAGS = tuple(Flag(value) for value in range(sum(Flag) + 1))
+"""All combinations. Making one, like any arithmetic with them, is slow; below it is done on plain numbers."""
+_FLUSH, _DISCARD, _MARK = int(Flag.FLUSH), int(Flag.DISCARD), int(Flag.MARK)
+_NO_TIMES = (0, 0)
 
 Bytes = bytes | mmap.mmap
 
@@ -64,7 +69,7 @@ def check_mark(text: str) -> str:
 
 def times_path(log: Path) -> Path:
     """Where the times of the entries of `log` are kept."""
-    return log.with_name(log.name + ".times")
+    return log.with_name(log.name + _TIMES_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +103,13 @@ def read_log(path: Path, *, mapped: bool = True) -> Log:
     Raises InputError, with file and byte offset, on anything a recorder cannot have written. More
     data behind the last entry is no error: the kernel rewrites the super only now and then.
     """
-    data = _map(path)
-    log = parse_log(data if mapped else data[:], str(path))
-    times = times_path(path)
-    if not times.exists():
-        return log
-    entries = _with_times(log.entries, _map(times), str(times))
-    return Log(log.sector_bytes, entries, True, log.size_bytes, log._bytes)
+    data, beside = _map(path), times_path(path)
+    times = _map(beside)[:] if beside.exists() else None
+    return parse_log(data if mapped else data[:], str(path), times)
 
 
-def parse_log(data: Bytes, name: str = "<log>") -> Log:
-    """The log in `data`; `name` is what errors call it."""
+def parse_log(data: Bytes, name: str = "<log>", times: bytes | None = None) -> Log:
+    """The log in `data`, with `times` if it has them; `name` is what errors call it."""
     if len(data) < _SUPER.size:
         _refuse(name, 0, f"{len(data)} bytes are too short for a dm-log-writes log")
     magic, version, nr_entries, sector_bytes = _SUPER.unpack_from(data)
@@ -118,69 +119,73 @@ def parse_log(data: Bytes, name: str = "<log>") -> Log:
         _refuse(name, 8, f"log version {version} is not {VERSION}")
     if not SECTOR_BYTES <= sector_bytes <= MAX_SECTOR_BYTES or sector_bytes & (sector_bytes - 1):
         _refuse(name, 24, f"sector size {sector_bytes} is not a power of two from 512 to 65536")
+    if len(data) < sector_bytes:
+        _refuse(name, 0, "the file ends inside the super")
     if nr_entries > min(MAX_ENTRIES, len(data) // sector_bytes):
         _refuse(name, 16, f"{nr_entries} entries cannot be in {len(data)} bytes")
+    pairs = repeat(_NO_TIMES, nr_entries) if times is None else _pairs(times, nr_entries, name)
     entries: list[Entry] = []
     at = sector_bytes
-    for index in range(nr_entries):
-        entry = _Header(data, name, at, sector_bytes).entry(index)
+    walk = _Walk(data, name, sector_bytes)
+    for index, pair in enumerate(pairs):
+        entry, at = walk.entry(index, at, pair)
         entries.append(entry)
-        at = entry.data_at + (entry.length if entry.is_write else 0)
-    return Log(sector_bytes, tuple(entries), False, at, data)
+    return Log(sector_bytes, tuple(entries), times is not None, at, data)
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    """The header sector at byte `at` of a log."""
+class _Walk:
+    """Decodes and checks the entries of a log."""
 
     data: Bytes
     name: str
-    at: int
     sector_bytes: int
 
-    def entry(self, index: int) -> Entry:
-        """Decode and check it, and that its payload is in the file."""
-        data_at = self.at + self.sector_bytes
+    def entry(self, index: int, at: int, times: tuple[int, int]) -> tuple[Entry, int]:
+        """The entry whose header is at byte `at`, and where the next one is."""
+        data_at = at + self.sector_bytes
         if data_at > len(self.data):
-            self.refuse(0, f"the file ends inside entry {index}")
-        sector, nr_sectors, flags, data_len = _ENTRY.unpack_from(self.data, self.at)
-        if flags & ~_ALL_FLAGS:
-            self.refuse(16, f"entry {index} has unknown flags {flags:#x}")
+            self.refuse(at, f"the file ends inside entry {index}")
+        sector, nr_sectors, flags, data_len = _ENTRY.unpack_from(self.data, at)
+        if flags >= len(_FLAGS):
+            self.refuse(at + 16, f"entry {index} has unknown flags {flags:#x}")
+        if flags & _MARK:
+            mark = self.mark(at, sector, nr_sectors, flags, data_len)
+            return Entry(index, _FLAGS[flags], 0, 0, data_at, mark, *times), data_at
         offset, length = sector * self.sector_bytes, nr_sectors * self.sector_bytes
-        if flags & Flag.MARK:
-            mark = self.mark(sector, nr_sectors, flags, data_len)
-            return Entry(index, Flag.MARK, data_at=data_at, mark=mark)
-        if self.data[self.at + _ENTRY.size]:
-            self.refuse(_ENTRY.size, f"entry {index} is no mark and has a text")
+        self.check(index, at, offset, length, flags, data_len)
+        end = data_at if flags & _DISCARD else data_at + length
+        if end > len(self.data):
+            self.refuse(at + 8, f"the file ends inside the {length} bytes of entry {index}")
+        return Entry(index, _FLAGS[flags], offset, length, data_at, "", *times), end
+
+    def check(self, index: int, at: int, offset: int, length: int, flags: int, data_len: int) -> None:
+        """Refuse what makes no sense in an entry that is no mark."""
+        if self.data[at + _ENTRY.size]:
+            self.refuse(at + _ENTRY.size, f"entry {index} is no mark and has a text")
         if offset + length > MAX_DEVICE_BYTES:
-            self.refuse(0, f"entry {index} ends at byte {offset + length} of the device")
-        if length == 0 and (not flags & Flag.FLUSH or flags & Flag.DISCARD):
-            self.refuse(8, f"entry {index} is empty and no flush")
+            self.refuse(at, f"entry {index} ends at byte {offset + length} of the device")
+        if length == 0 and (not flags & _FLUSH or flags & _DISCARD):
+            self.refuse(at + 8, f"entry {index} is empty and no flush")
         # Only the log of a DAX device fills data_len here, and then with the length.
         if data_len not in (0, length):
-            self.refuse(24, f"entry {index} has {data_len} bytes of data for {length}")
-        entry = Entry(index, Flag(flags), offset, length, data_at)
-        if entry.is_write and data_at + length > len(self.data):
-            self.refuse(8, f"the file ends inside the {length} bytes of entry {index}")
-        return entry
+            self.refuse(at + 24, f"entry {index} has {data_len} bytes of data for {length}")
 
-    def mark(self, sector: int, nr_sectors: int, flags: int, data_len: int) -> str:
-        if flags != Flag.MARK or sector or nr_sectors:
-            self.refuse(0, "a mark has other flags or a place")
-        room = self.sector_bytes - _ENTRY.size
-        if data_len >= room:
-            self.refuse(24, f"a mark text of {data_len} bytes does not fit its sector")
-        start = self.at + _ENTRY.size
-        raw = bytes(self.data[start : start + data_len])
-        if any(self.data[start + data_len : start + room]):
-            self.refuse(_ENTRY.size + data_len, "bytes behind a mark text")
-        text = raw.decode(errors="replace")
+    def mark(self, at: int, sector: int, nr_sectors: int, flags: int, data_len: int) -> str:
+        if flags != _MARK or sector or nr_sectors:
+            self.refuse(at, "a mark has other flags or a place")
+        start, end = at + _ENTRY.size, at + self.sector_bytes
+        if data_len >= end - start:
+            self.refuse(at + 24, f"a mark text of {data_len} bytes does not fit its sector")
+        if any(self.data[start + data_len : end]):
+            self.refuse(start + data_len, "bytes behind a mark text")
+        text = bytes(self.data[start : start + data_len]).decode(errors="replace")
         if not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text:
-            self.refuse(_ENTRY.size, "a mark text is not printable UTF-8")
+            self.refuse(start, "a mark text is not printable UTF-8")
         return text
 
-    def refuse(self, field: int, message: str) -> NoReturn:
-        _refuse(self.name, self.at + field, message)
+    def refuse(self, offset: int, message: str) -> NoReturn:
+        _refuse(self.name, offset, message)
 
 
 def _refuse(name: str, offset: int, message: str) -> NoReturn:
@@ -197,14 +202,10 @@ def _map(path: Path) -> Bytes:
         raise InputError(f"cannot be read: {error}", place=f"{path}:0") from error
 
 
-def _with_times(entries: Sequence[Entry], times: Bytes, name: str) -> tuple[Entry, ...]:
-    if len(times) != len(entries) * _TIMES.size:
-        _refuse(name, 0, f"{len(times)} bytes are not the times of {len(entries)} entries")
-    # dataclasses.replace is several times slower, and logs have many entries.
-    return tuple(
-        Entry(entry.index, entry.flags, entry.offset, entry.length, entry.data_at, entry.mark, *pair)
-        for entry, pair in zip(entries, _TIMES.iter_unpack(times[:]), strict=True)
-    )
+def _pairs(times: bytes, nr_entries: int, name: str) -> Iterator[tuple[int, int]]:
+    if len(times) != nr_entries * _TIMES.size:
+        _refuse(f"{name}{_TIMES_SUFFIX}", 0, f"{len(times)} bytes are not the times of {nr_entries} entries")
+    yield from _TIMES.iter_unpack(times)
 
 
 def write_log(path: Path, pieces: Sequence[tuple[Log, Sequence[Entry]]]) -> None:

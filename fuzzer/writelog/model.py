@@ -18,6 +18,11 @@ class Flag(IntFlag):
     METADATA = 16
 
 
+# Arithmetic of IntFlag takes a microsecond a time, and these questions are asked of every entry.
+_FLUSH, _MARK = int(Flag.FLUSH), int(Flag.MARK)
+_NO_DATA = int(Flag.DISCARD | Flag.MARK)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One log entry. `offset` and `length` are bytes on the data device; `data` starts at byte
@@ -38,15 +43,15 @@ class Entry:
 
     @property
     def is_write(self) -> bool:
-        return self.length > 0 and not self.flags & (Flag.DISCARD | Flag.MARK)
+        return self.length > 0 and not int(self.flags) & _NO_DATA
 
     @property
     def is_flush(self) -> bool:
-        return bool(self.flags & Flag.FLUSH)
+        return bool(int(self.flags) & _FLUSH)
 
     @property
     def is_mark(self) -> bool:
-        return bool(self.flags & Flag.MARK)
+        return bool(int(self.flags) & _MARK)
 
 
 MARK_MKFS = "mkfs"

@@ -148,6 +148,7 @@ def _patched(offset: int, value: bytes) -> bytes:
 REFUSALS = [
     (b"", 0, "too short"),
     (b"x" * 27, 0, "too short"),
+    (format_super(0)[:28], 0, "inside the super"),
     (_patched(0, b"\0"), 0, "not a dm-log-writes log"),
     (_patched(8, b"\2"), 8, "version"),
     (_patched(24, struct.pack("<I", 513)), 24, "sector size"),
