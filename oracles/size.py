@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, SizeVersion
+from oracles.versions import END_OF_FILE, FileVersions, SizeVersion
 
 _PARTIAL_UNIT = 512
 """An unfinished extension shows at I/O granularity: the size follows completed I/O (xfs_setfilesize,
@@ -49,12 +49,14 @@ def _reachable(case: Case, file: FileVersions, versions: list[SizeVersion], size
 
 def _may_give(case: Case, file: FileVersions, version: SizeVersion, size: int) -> bool:
     """True if the op may have left the size at `size`, finished or half done."""
-    if version.value == size:
+    if version.value in (size, END_OF_FILE):
+        # END_OF_FILE: a clone of everything there was, whose length the history does not know
         return True
     if size % _PARTIAL_UNIT:
         return False
     if version.raises:
-        return version.start < size < version.value
+        # Also inside the gap between the old end and the write: its zeroes are written back like data.
+        return size < version.value
     largest = max(v.value for v in file.sizes)
     return case.profile.stepwise_truncate and version.value < size < largest
 

@@ -8,6 +8,7 @@ call promises (that is `floors.py`) or what a crash showed.
 from __future__ import annotations
 
 import errno
+import stat
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
@@ -58,15 +59,11 @@ class DataVersion:
 
 @dataclass(frozen=True, slots=True)
 class SizeVersion:
-    """`event` set the size to `value`, or raised it to at least `value` (`raises`).
-
-    A raise may show half done after a crash: any size above `start` up to `value`.
-    """
+    """`event` set the size to `value`, or raised it to at least `value` (`raises`)."""
 
     event: Event
     value: int
     raises: bool
-    start: int
     sure: bool
 
 
@@ -106,8 +103,6 @@ class Versions:
     raced: set[int] = field(default_factory=set)
     """Ids of namespace ops that overlapped another op on one of their names: the inodes they looked up
     may not be those they worked on."""
-    unsure_births: bool = False
-    """An op that makes an inode never returned: inodes unknown to the history may exist."""
 
     def file(self, inode: int) -> FileVersions:
         """The versions of `inode`, made on first use."""
@@ -143,14 +138,18 @@ def build_versions(history: History) -> Versions:
 def _find_raced(events: list[Event]) -> set[int]:
     by_name: dict[NameKey, list[Event]] = defaultdict(list)
     for event in events:
-        for key in touched_names(event):
+        for key in set(touched_names(event)):
             by_name[key].append(event)
-    return {
-        event.id
-        for group in by_name.values()
-        for event in group
-        if any(other is not event and overlaps(event, other) for other in group)
-    }
+    raced: set[int] = set()
+    for group in by_name.values():
+        latest = group[0]
+        for event in group[1:]:
+            # In order of their start, an op that any earlier one overlaps is overlapped by the one of
+            # them that ends last; an op that overlaps any later one overlaps the next.
+            if overlaps(latest, event):
+                raced |= {latest.id, event.id}
+            latest = max(latest, event, key=lambda e: e.end_ns)
+    return raced
 
 
 def _may_have_worked(event: Event) -> bool:
@@ -163,16 +162,26 @@ def _last_name(event: Event, key: str) -> str:
 
 
 def _birth(versions: Versions, event: Event) -> None:
-    inode = event.subject or UNKNOWN
-    if not event.subject:
-        versions.unsure_births = True
-    else:
+    """Only create learns the inode from a descriptor; mkdir and symlink look the name up afterwards."""
+    told = event.op.name == "create" or event.id not in versions.raced
+    inode = event.subject if event.subject and told else UNKNOWN
+    if inode != UNKNOWN:
         file = versions.file(inode)
         file.born = event
-        if event.op.name != "symlink":
-            file.modes.append(ValueVersion(event, event.op.number("mode")))
+        file.modes += [ValueVersion(event, mode) for mode in _first_modes(event)]
     key = (event.directory, _last_name(event, "path"))
     versions.names[key].append(NameVersion(event, inode, event.returned))
+
+
+def _first_modes(event: Event) -> tuple[int, ...]:
+    """mkdir(2) takes no set-id bits, but a directory may inherit S_ISGID from its parent."""
+    if event.op.name == "symlink":
+        return ()
+    mode = event.op.number("mode")
+    if event.op.name == "create":
+        return (mode,)
+    plain = mode & ~(stat.S_ISUID | stat.S_ISGID)
+    return plain, plain | stat.S_ISGID
 
 
 def _link(versions: Versions, event: Event) -> None:
@@ -234,7 +243,7 @@ def _add_inode_version(versions: Versions, event: Event) -> None:
         _add_write(file, event)
     elif name == "truncate":
         size = event.op.number("size")
-        file.sizes.append(SizeVersion(event, size, False, size, event.succeeded))
+        file.sizes.append(SizeVersion(event, size, False, event.succeeded))
         file.data.append(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
     elif name == "fallocate":
         _add_fallocate(file, event)
@@ -251,10 +260,13 @@ def _add_write(file: FileVersions, event: Event) -> None:
     length = event.result if event.succeeded else event.op.number("len")
     end = start + length
     file.data.append(DataVersion(event, start, end, Source.WRITE, event.succeeded))
+    if length < event.op.number("len"):
+        # What a short write did behind the end it reported is not told.
+        file.data.append(DataVersion(event, end, start + event.op.number("len"), Source.WRITE, False))
     if event.op.name == "mwrite":
         file.mapped.append(event)
     else:
-        file.sizes.append(SizeVersion(event, end, True, start, event.succeeded))
+        file.sizes.append(SizeVersion(event, end, True, event.succeeded))
 
 
 def _add_fallocate(file: FileVersions, event: Event) -> None:
@@ -265,8 +277,8 @@ def _add_fallocate(file: FileVersions, event: Event) -> None:
         return
     if mode in ("punch", "zero", "zero_keep"):
         file.data.append(DataVersion(event, start, end, Source.ZERO, event.succeeded))
-    if mode in ("alloc", "zero"):
-        file.sizes.append(SizeVersion(event, end, True, start, event.succeeded))
+    if mode in ("alloc", "zero", "unshare"):
+        file.sizes.append(SizeVersion(event, end, True, event.succeeded))
 
 
 def _add_clone(file: FileVersions, event: Event) -> None:
@@ -275,7 +287,7 @@ def _add_clone(file: FileVersions, event: Event) -> None:
     end = start + length if length else END_OF_FILE
     sure = event.succeeded and length > 0
     file.data.append(DataVersion(event, start, end, Source.CLONE, sure))
-    file.sizes.append(SizeVersion(event, end, True, start, sure))
+    file.sizes.append(SizeVersion(event, end, True, sure))
 
 
 def _add_xattr(file: FileVersions, event: Event) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -70,7 +71,7 @@ class Index:
             row = self._db.execute("SELECT hits FROM buckets WHERE bucket = ?", [bucket]).fetchone()
         return int(row[0])
 
-    def list_findings(self) -> list[dict[str, object]]:
+    def list_findings(self) -> list[dict[str, Any]]:
         """Summaries of all findings, oldest first, in the shape of `triage list --json`."""
         query = (
             "SELECT id, bucket, fs, oracle, title, status, reproduced, ops FROM findings ORDER BY created, id"

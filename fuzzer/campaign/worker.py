@@ -93,7 +93,7 @@ class _Worker:
     def run(self, index: int, workload: Workload) -> None:
         """One workload from run to report. Its text is on disk before it runs."""
         started = time.monotonic()
-        lacking = missing(workload.needs())
+        lacking = missing(workload.capabilities)
         if lacking:
             self._send(event="skipped", index=index, fs=workload.fs, missing=[c.name for c in lacking])
             return

@@ -62,7 +62,7 @@ def run_command(
     jobs = [job for path in workloads for job in _bind(path, filesystems)]
     monitor = Monitor(as_json)
     prepare(tuple(sorted({w.fs for _, w in jobs})), recorder)
-    require(*sorted({name for _, w in jobs for name in w.needs()}))
+    require(*sorted({name for _, w in jobs for name in w.capabilities}))
     started = time.monotonic()
     tally = _Tally(monitor)
     with open_index(directory, create=True) as index, open_lane(recorder) as lane:

@@ -40,7 +40,7 @@ def list_command(directory: Path, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(row))
         else:
-            k, n = row["reproduced"]  # type: ignore[misc]
+            k, n = row["reproduced"]
             click.echo(f"{row['id']}  {row['status']}  {k}/{n}  {row['bucket']}  {row['title']}")
     if not rows:
         click.echo("no findings", err=True)
@@ -80,7 +80,7 @@ def repro_command(ctx: click.Context, finding: str, times: int, directory: Path,
     facts, workload = saved.finding, saved.workload
     recorder = facts.recorder or "auto"
     prepare((workload.fs,), recorder)
-    require(*sorted(workload.needs()))
+    require(*sorted(workload.capabilities))
     hits = 0
     with open_lane(recorder) as lane:
         again = recheck(lane, saved)

@@ -13,7 +13,6 @@ from itertools import count, islice
 from pathlib import Path
 from typing import NoReturn
 
-from fuzzer.kernel import libc
 from fuzzer.kernel.actions import ACTIONS
 from fuzzer.kernel.actions.base import Context
 from fuzzer.kernel.barriers import Barriers, spin_until
@@ -105,9 +104,6 @@ def _run(stage: Stage, number: int, group: tuple[int, ...]) -> None:
     board.mark_started(number)
     spin_until(lambda: board.all_started(group), _START_S)
     _run_ops(stage, number, ctx, crowded=len(group) > len(os.sched_getaffinity(0)))
-    if number == SETUP:
-        # The setup is where the workload starts from, not part of what is judged.
-        libc.syncfs(mount_fd)
 
 
 def _run_ops(stage: Stage, number: int, ctx: Context, *, crowded: bool) -> None:

@@ -33,7 +33,7 @@ def run_workload(
     on_durable: OnDurable | None = None,
     keep_fds: tuple[int, ...] = (),
 ) -> History:
-    """Run the setup and syncfs it, then run all actors at once; at most `deadline_s` seconds in all.
+    """Run the setup, then all actors at once; at most `deadline_s` seconds in all.
 
     Forks from the calling process, which must have one thread only. `on_durable` is called in the
     actors; of the caller's file descriptors they keep only `keep_fds` and the standard ones. Nothing

@@ -101,28 +101,26 @@ class History:
 def events_from_records(workload: Workload, actor: int, records: NDArray[np.void]) -> list[Event]:
     """Turn an actor's records (those with `begin_ns` set) into events."""
     resolver = Resolver(workload, actor)
-    return [_event(resolver, actor, record) for record in records if record["begin_ns"]]
+    # One conversion for all: reading numpy scalars field by field costs ten times as much.
+    return [_event(resolver, actor, row) for row in records.tolist() if row[0]]
 
 
-def _event(resolver: Resolver, actor: int, record: np.void) -> Event:
-    sequence = int(record["sequence"])
-
-    def inode(name: str) -> int:
-        return make_inode(int(record[name]), int(record[name + "_gen"]))
-
+def _event(resolver: Resolver, actor: int, row: tuple[int, ...]) -> Event:
+    """An event from a record's fields in the order of `RECORD`."""
+    begin, end, result, subject, other, directory, directory2, *generations, sequence, errno = row
     return Event(
         id=op_id(actor, sequence),
         actor=actor,
         sequence=sequence,
         op=resolver.op(sequence),
-        begin_ns=int(record["begin_ns"]),
-        end_ns=int(record["end_ns"]) or FOREVER,
-        result=int(record["result"]),
-        errno=int(record["errno"]),
-        subject=inode("subject"),
-        other=inode("other"),
-        directory=inode("directory"),
-        directory2=inode("directory2"),
+        begin_ns=begin,
+        end_ns=end or FOREVER,
+        result=result,
+        errno=errno,
+        subject=make_inode(subject, generations[0]),
+        other=make_inode(other, generations[1]),
+        directory=make_inode(directory, generations[2]),
+        directory2=make_inode(directory2, generations[3]),
     )
 
 

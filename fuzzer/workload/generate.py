@@ -95,10 +95,13 @@ def _setup(scene: Scene) -> tuple[Op, ...]:
 
 
 def _setup_end(scene: Scene) -> tuple[Op, ...]:
-    end = scene.pick(tables.SETUP_ENDS)
-    if end == "fsync":
-        return tuple(make_op("fsync", {"path": path}) for path in scene.sizes)
-    return (make_op(end),) if end else ()
+    ops: list[Op] = []
+    for end in scene.pick(tables.SETUP_ENDS):
+        if end == "fsync":
+            ops += [make_op("fsync", {"path": path}) for path in scene.sizes]
+        else:
+            ops.append(make_op(end))
+    return tuple(ops)
 
 
 # ---------------------------------------------------------------------------------------- actors

@@ -1,7 +1,8 @@
 """Workload: what we ask the kernel to do. Pure data; the text form lives in `text.py`.
 
-A workload is a setup (run alone, then synced), then actors that start together. Each actor is a list
-of ops, run a counted number of times or until all counted actors have ended.
+A workload is a setup (run alone; what of it is synced is up to its ops), then actors that start
+together. Each actor is a list of ops, run a counted number of times or until all counted ones have
+ended.
 """
 
 from __future__ import annotations
@@ -143,11 +144,6 @@ class Workload:
     @property
     def needs_memcg(self) -> bool:
         return "memcg" in self.capabilities
-
-    def needs(self) -> frozenset[str]:
-        """Capabilities (doctor names) this workload cannot run without."""
-        named = {name for op in self.iter_ops() for name in op.spec.requires}
-        return frozenset({*self.requires, *named, *({"memcg"} if self.needs_memcg else ())})
 
     def iter_ops(self) -> Iterator[Op]:
         """Every op once, in text order."""

@@ -266,7 +266,15 @@ BUDGETS: Table[tuple[int, int]] = (
 
 FILE_SIZES: Table[int] = ((20, 0), (30, 4 << 10), (30, 64 << 10), (17, 1 << 20), (3, 16 << 20))
 FILLS: Table[str] = ((76, "write"), (14, "truncate"), (10, "fallocate"))
-SETUP_ENDS: Table[str] = ((70, "sync"), (10, "fsync"), (8, "syncfs"), (12, ""))
+SETUP_ENDS: Table[tuple[str, ...]] = (
+    (40, ("sync",)),
+    (30, ("fsync", "sync")),
+    (10, ("fsync",)),
+    (8, ("syncfs",)),
+    (12, ()),
+)
+"""A log tree used before the last commit behaves differently from the first one of a mount."""
+
 MEMORY_LIMITS: Table[int] = ((80, 0), (12, 128 << 20), (8, 64 << 20))
 
 MKFS: dict[str, Table[str]] = {
