@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,16 +30,20 @@ PROJECT = Path(__file__).parents[2]
 BOOT_S = 120.0
 
 
-def guests() -> list[int]:
-    """Guest processes; dead ones, which the machine's process 1 has yet to reap, do not count."""
-    found = psutil.process_iter(["name", "status"])
-    return [
-        p.pid for p in found if p.info["name"] == uml.PROGRAM and p.info["status"] != psutil.STATUS_ZOMBIE
-    ]
+@pytest.fixture(autouse=True)
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's guests keep their files. By this they are told from those of others."""
+    with tempfile.TemporaryDirectory(prefix="pc-test-") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory)
+        assert not guests(Path(directory))
+        assert not list(Path(directory).iterdir())
 
 
-def scratch_directories() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("powercut-uml-*"))
+def guests(scratch: Path) -> list[int]:
+    """Guest processes of this test; dead ones, still to be reaped by process 1, have no command line."""
+    found = psutil.process_iter(["name", "cmdline"])
+    return [p.pid for p in found if p.info["name"] == uml.PROGRAM and str(scratch) in str(p.info["cmdline"])]
 
 
 def test_status_output_and_files_come_back(tmp_path: Path) -> None:
@@ -53,7 +59,6 @@ except OSError as error:
     print(error.strerror)
 sys.exit(7)
 """
-    before = scratch_directories()
     result = run_in_uml(
         [sys.executable, "-c", script], exchange=tmp_path, timeout_s=BOOT_S, environment={"GIVEN": "a b"}
     )
@@ -62,8 +67,6 @@ sys.exit(7)
     assert result.stderr == "problem\n"
     assert f"Linux version {(tmp_path / 'made').read_text()} " in result.console
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert scratch_directories() == before
-    assert not guests()
 
 
 def test_guest_has_what_a_campaign_needs(tmp_path: Path) -> None:
@@ -79,7 +82,6 @@ def test_a_panic_is_a_lost_guest_with_its_words(tmp_path: Path) -> None:
         run_in_uml([sys.executable, "-c", script], exchange=tmp_path, timeout_s=BOOT_S)
     assert "Kernel panic" in caught.value.hint
     assert not list(tmp_path.iterdir())
-    assert not guests()
 
 
 def test_a_guest_that_does_not_end_is_killed(tmp_path: Path) -> None:
@@ -87,25 +89,25 @@ def test_a_guest_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with pytest.raises(LostWorkerError, match="not done in time"):
         run_in_uml(["sleep", "1000"], exchange=tmp_path, timeout_s=8)
     assert time.monotonic() - begin < 20
-    assert not guests()
 
 
-def test_a_killed_caller_takes_its_guest_along(tmp_path: Path) -> None:
+def test_a_killed_caller_takes_its_guest_along(tmp_path: Path, scratch: Path) -> None:
     script = f"""
 from pathlib import Path
 from fuzzer.target.uml import run_in_uml
 run_in_uml(["sh", "-c", "touch booted; sleep 1000"], exchange=Path({str(tmp_path)!r}), timeout_s=500)
 """
-    before = scratch_directories()
-    caller = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT)
+    variables = {**os.environ, "TMPDIR": str(scratch)}
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, env=variables)
     try:
         assert wait_until((tmp_path / "booted").exists, BOOT_S)
+        assert guests(scratch)
     finally:
         caller.kill()
         caller.wait(10)
-        for left in scratch_directories() - before:
-            shutil.rmtree(left)
-    assert wait_until(lambda: not guests(), 5)
+    assert wait_until(lambda: not guests(scratch), 5)
+    for left in scratch.iterdir():
+        shutil.rmtree(left)
 
 
 def test_a_command_that_is_not_there_is_a_lost_guest(tmp_path: Path) -> None:
