@@ -69,7 +69,7 @@ def _check_xattr(
     floor = newest.event.begin_ns if newest else 0
     if newest is None and value is None:
         return
-    if any(_holds(v, value) and v.event.end_ns >= floor for v in versions):
+    if any(_may_show(case, v, value) and v.event.end_ns >= floor for v in versions):
         return
     promised = (
         f"as left by `{newest.event.op.name}`, by {case.sync_label(sync)}" if newest else "a value an op set"
@@ -83,6 +83,13 @@ def _check_xattr(
         source=case.profile.source("xattr"),
         sync=sync,
     )
+
+
+def _may_show(case: Case, version: ValueVersion, value: bytes | None) -> bool:
+    """True if the version's op may have left the attribute so, finished or half done."""
+    if value is None and version.value is not None and not case.profile.atomic_xattr_replace:
+        return case.floors.metadata_sync(version.event.subject, version.event) is None
+    return _holds(version, value)
 
 
 def _holds(version: ValueVersion, value: bytes | None) -> bool:

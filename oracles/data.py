@@ -18,7 +18,7 @@ from fuzzer.state.history import FOREVER, Event
 from fuzzer.state.stamps import FOREIGN, ZERO, Run, file_tag
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
-from oracles.versions import DataVersion, FileVersions, Source, Versions, overlaps
+from oracles.versions import END_OF_FILE, DataVersion, FileVersions, Source, Versions, overlaps
 
 _MAX_CLONE_DEPTH = 6
 """Clones of clones are followed this far; deeper ones are believed."""
@@ -63,6 +63,9 @@ def _durable_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, 
         sync = case.floors.data_sync(file.inode, event)
         if sync is not None:
             yield version.start, version.end, event.begin_ns, sync
+            continue
+        if version.end >= END_OF_FILE or case.floors.spoiled(file.inode, event):
+            # A truncate is no data of the range: there is nothing behind the end of file to write.
             continue
         for start, end, time, ranged_sync in case.floors.ranges.get(file.inode, ()):
             low, high = max(start, version.start), min(end, version.end)

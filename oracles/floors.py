@@ -7,15 +7,19 @@ something is not promised (or merely happens to work), it is left out here, so i
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.writelog.crash import LIVE, Cut
-from oracles.versions import NameVersion, Versions
+from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 _EVERYTHING_NS = FOREVER
+
+_LOST_DATA = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS})
+"""Errors a sync call returns when writeback failed: pages are clean then, but not on disk."""
 
 
 @dataclass(slots=True)
@@ -23,8 +27,8 @@ class Floors:
     """Which effects are durable at one cut.
 
     Times are the invocation of the youngest covering call (0: none): everything that returned before
-    is durable. `names` holds ids of durable namespace ops and the id of the sync call that made each
-    so; `ranges` lists (start, end, time, id) per inode for calls that cover a part of a file.
+    is durable; `ranges` lists (start, end, time, id) per inode for calls that cover a part of a file.
+    Ids are those of the sync calls, also in the values of `names`, `moved` and `existing`.
     """
 
     versions: Versions
@@ -35,7 +39,15 @@ class Floors:
     ranges: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=lambda: defaultdict(list))
     own: set[int] = field(default_factory=set)
     """Ids of O_SYNC/O_DSYNC writes (and mwrite with msync) that returned: durable by themselves."""
-    names: dict[int, int] = field(default_factory=dict)
+    names: dict[tuple[int, NameKey], int] = field(default_factory=dict)
+    """(op, name): what the op made of the name is durable, whatever it had been before."""
+    moved: dict[tuple[int, NameKey], int] = field(default_factory=dict)
+    """(op, name): its inode durably lost the name. Another one that had it earlier may show again:
+    its own removal is a change of a directory nobody synced."""
+    existing: dict[int, int] = field(default_factory=dict)
+    """Inodes that must be there under some name."""
+    failed_ns: dict[int, int] = field(default_factory=dict)
+    """Per inode (0: all): when the last sync call that failed on it returned."""
 
     def visible(self, event: Event) -> bool:
         """True if the op may show in this state."""
@@ -45,14 +57,26 @@ class Floors:
         """Id of the sync call that made the op's effect on the whole file's data durable, or None."""
         if event.id in self.own:
             return event.id
+        if self.spoiled(inode, event):
+            return None
         return _covered(event, self.everything, self.data.get(inode, (0, 0)))
+
+    def spoiled(self, inode: int, event: Event) -> bool:
+        """True if a sync call failed after the op began: then its data may be lost for good, although
+        a later call succeeds (fsync(2); errors are reported once, generic/441, generic/484)."""
+        return event.begin_ns < max(self.failed_ns.get(inode, 0), self.failed_ns.get(0, 0))
 
     def metadata_sync(self, inode: int, event: Event) -> int | None:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
         return _covered(event, self.everything, self.metadata.get(inode, (0, 0)))
 
-    def durable_name(self, version: NameVersion) -> bool:
-        return version.event.id in self.names
+    def name_sync(self, key: NameKey, version: NameVersion, found: int) -> int | None:
+        """Id of the sync call by which the name must be as `version` left it; None if `found` need not
+        yield to it."""
+        change = (version.event.id, key)
+        if change not in self.names and version.inode == 0 and found == version.event.subject:
+            return self.moved.get(change)
+        return self.names.get(change)
 
 
 def _covered(event: Event, *floors: tuple[int, int]) -> int | None:
@@ -67,10 +91,17 @@ def compute_floors(versions: Versions, cut: Cut) -> Floors:
     floors = Floors(versions, cut)
     if cut == LIVE:
         floors.everything = (_EVERYTHING_NS, 0)
-        floors.names = {e.id: 0 for e in versions.name_events if e.returned}
+        returned = [event for event in versions.name_events if event.returned]
+        floors.names = {(event.id, key): 0 for event in returned for key in touched_names(event)}
+        floors.existing = {n: 0 for n, file in versions.files.items() if file.born and file.born.returned}
         return floors
     for event in versions.history.events:
-        if event.succeeded and event.end_ns < cut.returned_before_ns and event.op.is_durability_point:
+        if not event.op.is_durability_point:
+            continue
+        if event.failed and event.errno in _LOST_DATA:
+            inode = 0 if event.op.name == "syncfs" else event.subject
+            floors.failed_ns[inode] = max(floors.failed_ns.get(inode, 0), event.end_ns)
+        elif event.succeeded and event.end_ns < cut.returned_before_ns:
             _add_sync(floors, event)
     _add_names(floors)
     return floors
@@ -92,19 +123,35 @@ def _add_sync(floors: Floors, event: Event) -> None:
 
 
 def _add_names(floors: Floors) -> None:
-    """Mark the namespace ops that are durable."""
-    for event in floors.versions.name_events:
-        if not event.returned:
-            continue
-        sync = _name_sync(floors, event)
-        if sync is not None:
-            floors.names[event.id] = sync
+    """Find the durable changes of names, and the inodes that must exist."""
+    for inode, file in floors.versions.files.items():
+        covered = _covered(file.born, floors.everything) if file.born else None
+        if covered is not None:
+            floors.existing[inode] = covered
+    for key, versions in floors.versions.names.items():
+        for version in versions:
+            if version.sure:
+                _add_name(floors, key, version)
     for inode, sync in _reached(floors):
-        _add_birth(floors, inode, sync)
-    for event in floors.versions.name_events:
-        if event.id in floors.names:
-            for directory in {event.directory, event.directory2} - {0}:
-                _add_birth(floors, directory, floors.names[event.id])
+        _add_existing(floors, inode, sync)
+
+
+def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
+    event = version.event
+    sync = _name_sync(floors, event)
+    if sync is None or (version.inode == 0 and not _left(floors, event, sync)):
+        return
+    by_directory = _covered(event, floors.everything, floors.metadata.get(key[0], (0, 0)))
+    if by_directory is not None:
+        sync = floors.names[event.id, key] = by_directory
+    elif version.inode == 0:
+        floors.moved[event.id, key] = sync
+    elif _in_place(floors, event, key, sync):
+        floors.names[event.id, key] = sync
+    if version.inode and _in_place(floors, event, key, sync):
+        _add_existing(floors, key[0], sync)
+        if version.inode != UNKNOWN:
+            _add_existing(floors, version.inode, sync)
 
 
 def _name_sync(floors: Floors, event: Event) -> int | None:
@@ -125,17 +172,46 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
     covered = _covered(event, floors.metadata.get(parent, (0, 0)))
     if covered is not None:
         return covered
-    if event.id in floors.versions.raced or _is_directory_move(floors, event):
+    return _by_inode(floors, event)
+
+
+def _by_inode(floors: Floors, event: Event) -> int | None:
+    """Id of the fsync of the op's inode that covers it; only where the inode is known for sure."""
+    if event.id in floors.versions.raced or _may_move_directory(floors, event):
         return None
     return _covered(event, floors.metadata.get(event.subject, (0, 0)))
 
 
-def _is_directory_move(floors: Floors, event: Event) -> bool:
+def _left(floors: Floors, event: Event, sync: int) -> bool:
+    """True if the inode durably lost the name, given that `sync` covers the op.
+
+    fsync of the directory a file was moved *into* logs what is there: if it may have been moved on or
+    removed by then, the old name in a directory nobody synced stays.
+    """
+    if event.op.name != "rename" or _covered(event, floors.everything) is not None:
+        return True
+    return _by_inode(floors, event) is not None or _in_place(floors, event, touched_names(event)[1], sync)
+
+
+def _may_move_directory(floors: Floors, event: Event) -> bool:
     born = floors.versions.file(event.subject).born
-    return event.op.name == "rename" and born is not None and born.op.name == "mkdir"
+    return event.op.name == "rename" and (born is None or born.op.name == "mkdir")
 
 
-def _reached(floors: Floors) -> Iterable[tuple[int, int]]:
+def _in_place(floors: Floors, event: Event, key: NameKey, sync: int) -> bool:
+    """True if what the op bound to the name was surely still there when the sync call was done.
+
+    A binding that may have been gone again promises nothing: neither the directory it was in nor that
+    an older binding is overwritten (btrfs logs the names an inode has, not those it had).
+    """
+    done_ns = floors.versions.history.by_id[sync].end_ns
+    return not any(
+        other is not event and other.end_ns >= event.begin_ns and other.begin_ns <= done_ns
+        for other in floors.versions.touching[key]
+    )
+
+
+def _reached(floors: Floors) -> Iterator[tuple[int, int]]:
     """Inodes that must exist because their data was synced: (inode, sync id)."""
     for inode, (_, sync) in floors.data.items():
         yield inode, sync
@@ -145,12 +221,17 @@ def _reached(floors: Floors) -> Iterable[tuple[int, int]]:
         yield inode, ranges[-1][3]
 
 
-def _add_birth(floors: Floors, inode: int, sync: int) -> None:
-    """What made `inode` is durable if it had returned before the sync call; so are its ancestors."""
-    begin = floors.versions.history.by_id[sync].begin_ns if sync else FOREVER
-    while True:
+def _add_existing(floors: Floors, inode: int, sync: int) -> None:
+    """The inode must exist if it was made before the sync call; so must the directories it is in, as
+    far as nothing was renamed since."""
+    begin_ns = floors.versions.history.by_id[sync].begin_ns
+    while inode not in floors.existing:
         born = floors.versions.file(inode).born
-        if born is None or born.end_ns >= begin or born.id in floors.names:
+        if born is None or born.end_ns >= begin_ns:
             return
-        floors.names[born.id] = sync
+        floors.existing[inode] = sync
+        key = touched_names(born)[0]
+        if not _in_place(floors, born, key, sync):
+            return
+        floors.names.setdefault((born.id, key), sync)
         inode = born.directory

@@ -8,7 +8,7 @@ from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
-from oracles.versions import UNKNOWN, NameKey, NameVersion
+from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 _BEFORE = -1
 """End of the state before the history, in which no name existed."""
@@ -26,15 +26,16 @@ def check_names(case: Case) -> Iterator[Violation]:
 
 def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
     versions = [v for v in case.versions.names.get(key, ()) if case.floors.visible(v.event)]
-    durable = [v for v in versions if v.sure and case.floors.durable_name(v)]
-    newest = max(durable, key=lambda v: v.event.begin_ns, default=None)
+    durable = [
+        (v, sync) for v in versions if v.sure and (sync := case.floors.name_sync(key, v, found)) is not None
+    ]
+    newest, sync = max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
     floor = newest.event.begin_ns if newest else 0
     ends = [v.event.end_ns for v in versions if _explains(v, found)]
     if found == 0:
         ends.append(_BEFORE)
     if any(end >= floor for end in ends) or (newest is None and found == 0):
         return
-    sync = case.floors.names.get(newest.event.id, 0) if newest else 0
     yield Violation(
         rule="names",
         kind=_kind(found, newest, bool(ends)),
@@ -88,14 +89,10 @@ def _op(event: Event) -> str:
 def check_not_lost(case: Case) -> Iterator[Violation]:
     """Promise: an inode made durable keeps a name unless an op that removes names was started."""
     present = set(case.tree.entries.values())
-    for inode, file in case.versions.files.items():
-        born = file.born
-        if born is None or born.id not in case.floors.names:
-            continue
+    for inode, sync in case.floors.existing.items():
         case.tally.judged += 1
         if inode in present or _may_be_removed(case, inode):
             continue
-        sync = case.floors.names[born.id]
         yield Violation(
             rule="names",
             kind="lost-inode",
@@ -108,16 +105,30 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
 
 
 def _may_be_removed(case: Case, inode: int) -> bool:
-    for event in case.versions.name_events:
-        if not case.floors.visible(event):
-            continue
-        raced = event.id in case.versions.raced
-        if event.op.name in ("unlink", "rmdir") and (raced or event.subject in (inode, 0)):
-            return True
-        over = event.op.name == "rename" and event.op.text("flags") != "exchange"
-        if over and (raced or not event.returned or (event.other == inode and event.subject != inode)):
-            return True
-    return False
+    return any(
+        case.floors.visible(event) and _may_remove(case.versions, event, inode)
+        for event in case.versions.name_events
+    )
+
+
+def _may_remove(versions: Versions, event: Event, inode: int) -> bool:
+    """True if the op may have taken a name from `inode` without giving it another."""
+    if event.op.name in ("unlink", "rmdir"):
+        removed, key = event.subject, touched_names(event)[0]
+    elif event.op.name == "rename" and event.op.text("flags") == "none":
+        removed, key = event.other, touched_names(event)[1]
+    else:
+        return False
+    if removed and event.id not in versions.raced:
+        return removed == inode and not (event.op.name == "rename" and event.subject == inode)
+    return _may_have_named(versions, key, inode, event)
+
+
+def _may_have_named(versions: Versions, key: NameKey, inode: int, event: Event) -> bool:
+    """True if the name may have stood for `inode` while the op ran."""
+    before = [v for v in versions.names[key] if v.event is not event and v.event.begin_ns <= event.end_ns]
+    floor = max((v.event.begin_ns for v in before if v.sure and v.event.end_ns < event.begin_ns), default=0)
+    return any(v.inode in (inode, UNKNOWN) and v.event.end_ns >= floor for v in before)
 
 
 def check_rename_atomic(case: Case) -> Iterator[Violation]:
@@ -131,7 +142,7 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
             continue
         if not event.subject or event.subject == event.other:
             continue
-        old, new = _rename_keys(event)
+        old, new = touched_names(event)
         entries = case.tree.entries
         if old == new or entries.get(old) != event.subject or entries.get(new) != event.subject:
             continue
@@ -146,13 +157,6 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
             found="it is at both names",
             source=case.profile.source("not-lost"),
         )
-
-
-def _rename_keys(event: Event) -> tuple[NameKey, NameKey]:
-    def last(key: str) -> str:
-        return event.op.text(key).rsplit("/", 1)[-1]
-
-    return (event.directory, last("from")), (event.directory2, last("to"))
 
 
 def _otherwise(case: Case, rename: Event, old: NameKey, new: NameKey) -> bool:

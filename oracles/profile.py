@@ -13,12 +13,14 @@ class Profile:
     """What one file system promises. `sources` maps a promise to where it is written down.
 
     `stepwise_truncate`: an interrupted truncate may leave any block size in between.
+    `atomic_xattr_replace`: a crash never shows the attribute absent while its value is replaced.
     `directory_nlink`: `one` (btrfs keeps 1 for directories) or `subdirs` (2 + subdirectories).
     """
 
     name: str
     sources: dict[str, str]
     stepwise_truncate: bool
+    atomic_xattr_replace: bool
     directory_nlink: str
 
     def source(self, promise: str) -> str:
@@ -26,7 +28,21 @@ class Profile:
 
 
 PROFILES = {
-    "btrfs": Profile(name="btrfs", sources=BTRFS_SOURCES, stepwise_truncate=True, directory_nlink="one"),
-    "xfs": Profile(name="xfs", sources=XFS_SOURCES, stepwise_truncate=False, directory_nlink="subdirs"),
+    "btrfs": Profile(
+        name="btrfs",
+        sources=BTRFS_SOURCES,
+        stepwise_truncate=True,
+        atomic_xattr_replace=True,
+        directory_nlink="one",
+    ),
+    "xfs": Profile(
+        name="xfs",
+        sources=XFS_SOURCES,
+        stepwise_truncate=False,
+        # A rolling transaction is not atomic (xfs-delayed-logging-design.rst): moving attributes out
+        # of the inode removes the old value first (xfs_attr_sf_addname in fs/xfs/libxfs/xfs_attr.c).
+        atomic_xattr_replace=False,
+        directory_nlink="subdirs",
+    ),
 }
 """Profiles by file system name."""

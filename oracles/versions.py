@@ -100,6 +100,8 @@ class Versions:
     files: dict[int, FileVersions] = field(default_factory=dict)
     name_events: list[Event] = field(default_factory=list)
     """Namespace ops that (may) have had an effect, in order of their start."""
+    touching: dict[NameKey, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    """The same by name they touched."""
     raced: set[int] = field(default_factory=set)
     """Ids of namespace ops that overlapped another op on one of their names: the inodes they looked up
     may not be those they worked on."""
@@ -129,19 +131,18 @@ def build_versions(history: History) -> Versions:
                 versions.name_events.append(event)
         else:
             _add_inode_version(versions, event)
-    versions.raced = _find_raced(versions.name_events)
+    for event in versions.name_events:
+        for key in set(touched_names(event)):
+            versions.touching[key].append(event)
+    versions.raced = _find_raced(versions.touching)
     for event in versions.name_events:
         _NAME_OPS[event.op.name](versions, event)
     return versions
 
 
-def _find_raced(events: list[Event]) -> set[int]:
-    by_name: dict[NameKey, list[Event]] = defaultdict(list)
-    for event in events:
-        for key in set(touched_names(event)):
-            by_name[key].append(event)
+def _find_raced(touching: dict[NameKey, list[Event]]) -> set[int]:
     raced: set[int] = set()
-    for group in by_name.values():
+    for group in touching.values():
         latest = group[0]
         for event in group[1:]:
             # In order of their start, an op that any earlier one overlaps is overlapped by the one of
