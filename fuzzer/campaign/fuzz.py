@@ -74,7 +74,8 @@ class _Campaign:
             self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
             event["hits"] = self.index.count_hit(event["bucket"])
             self.totals.findings += 1
-            self.totals.canary_seen.add(event["fs"])
+            if event["canary"]:
+                self.totals.canary_seen.add(event["fs"])
         elif event["event"] == "hit":
             event["hits"] = self.index.count_hit(event["bucket"])
         self.monitor.event(event)

@@ -13,11 +13,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.corpus import load_corpus
-from fuzzer.campaign.examine import Examination, examine
+from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, bucket_of, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
@@ -28,7 +28,7 @@ from fuzzer.kernel.probe import missing
 from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.crash import NO_FAULTS, Points
 
 EXAMPLES_PER_BUCKET = 3
 """Findings kept per bucket and worker; further sightings are only counted."""
@@ -133,14 +133,23 @@ class _Worker:
             if self.kept[bucket] > EXAMPLES_PER_BUCKET:
                 self._send(event="hit", bucket=bucket)
                 continue
-            finding = make_finding(execution, forbidden, self.options.origin)
+            finding = make_finding(execution, forbidden, self._origin(execution, forbidden))
             save_finding(self.options.directory / "findings", finding, execution, forbidden)
-            self._send(event="finding", **finding.summary())
+            self._send(event="finding", canary=finding.canary, **finding.summary())
+
+    def _origin(self, execution: Execution, forbidden: Forbidden) -> Origin:
+        """A finding counts for the canary only if the same state is allowed without the damage."""
+        if not self.options.canary:
+            return self.options.origin
+        state = forbidden.state
+        if state is None or examine_one(self.lane, execution, state, NO_FAULTS) is not None:
+            return replace(self.options.origin, canary="")
+        return self.options.origin
 
     def _hang(self, workload: Workload, error: HangError) -> None:
         """Actors that cannot be killed: report, free the device, and leave; the coordinator cleans up."""
         finding = save_hang(self.options.directory / "findings", workload, error, self.options.origin)
-        self._send(event="finding", **finding.summary())
+        self._send(event="finding", canary="", **finding.summary())
         self.lane.recorder.abort()
         os._exit(STUCK)
 
