@@ -1,0 +1,375 @@
+"""Runs random concurrent histories on the model of `oracle_model.py` and crashes them anywhere.
+
+Every op is a generator: it yields between its atomic effects, and a seeded scheduler decides who goes
+on. So an effect lies anywhere between invocation and return, as in a kernel, and the judge, which only
+sees the two times, has to get along with it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from oracle_model import MAX_BYTES, PAGE, ROOT, Btrfs, Core, Disk, World, Xfs, file_bytes, make_tree
+
+from fuzzer.state.history import FOREVER, Event, History
+from fuzzer.state.recovery import Recovery
+from fuzzer.state.stamps import encode, file_tag
+from fuzzer.state.tree import Tree
+from fuzzer.state.xattr_value import xattr_value
+from fuzzer.workload.model import Op, Value, make_op, op_id
+from fuzzer.writelog.crash import LIVE, Cut
+from oracles import PROFILES, Judgement, build_versions, judge
+
+PATHS = ("a", "b", "c", "d", "d/x", "d/y", "e", "e/x")
+MODES = (0o600, 0o644, 0o755)
+_RENAME_FLAGS = ("none", "none", "exchange", "noreplace")
+_FALLOCATE = ("alloc", "keep", "punch", "zero", "zero_keep", "unshare")
+Steps = Iterator[None]
+
+
+@dataclass
+class Running:
+    """An op under way: what becomes its event."""
+
+    id: int
+    actor: int
+    sequence: int
+    op: Op
+    begin_ns: int = 0
+    end_ns: int = FOREVER
+    result: int = 0
+    errno: int = 0
+    inodes: dict[str, int] = field(default_factory=dict)
+
+    def event(self) -> Event:
+        return Event(
+            id=self.id,
+            actor=self.actor,
+            sequence=self.sequence,
+            op=self.op,
+            begin_ns=self.begin_ns,
+            end_ns=self.end_ns,
+            result=self.result,
+            errno=self.errno,
+            **self.inodes,
+        )
+
+
+def random_op(rng: random.Random) -> Op:
+    """Any op of the table the model knows, on few paths, so that actors meet."""
+    path, other = rng.choice(PATHS), rng.choice(PATHS)
+    offset, length = rng.randrange(0, 3 * PAGE, 8), 8 * rng.choice((1, 60, 512, 700, 1024, 1100))
+    block = PAGE * rng.randrange(3)
+    span = {"path": path, "off": offset, "len": length}
+    durable = rng.choice(("none", "none", "dsync", "sync"))
+    rows: tuple[tuple[str, dict[str, Value]], ...] = (
+        ("create", {"path": path, "mode": rng.choice(MODES)}),
+        ("create", {"path": path}),
+        ("mkdir", {"path": path, "mode": rng.choice(MODES)}),
+        ("symlink", {"target": rng.choice(("t", "long/target")), "path": path}),
+        ("link", {"from": path, "to": other}),
+        ("rename", {"from": path, "to": other, "flags": rng.choice(_RENAME_FLAGS)}),
+        ("rename", {"from": path, "to": other}),
+        ("unlink", {"path": path}),
+        ("rmdir", {"path": path}),
+        ("write", {**span, "sync": durable}),
+        ("write", {**span}),
+        ("dwrite", {"path": path, "off": block, "len": PAGE * rng.randint(1, 2), "sync": durable}),
+        ("mwrite", {**span, "msync": rng.choice(("none", "async", "sync"))}),
+        ("truncate", {"path": path, "size": rng.choice((0, 8, 4000, PAGE, 5000, 3 * PAGE))}),
+        ("fallocate", {**span, "mode": rng.choice(_FALLOCATE)}),
+        ("clone", {"from": path, "to": other, "src": block, "off": PAGE * rng.randrange(3),
+                   "len": PAGE * rng.randint(0, 2)}),
+        ("chmod", {"path": path, "mode": rng.choice(MODES)}),
+        ("setxattr", {"path": path, "name": rng.choice("mn"), "size": rng.choice((8, 40))}),
+        ("removexattr", {"path": path, "name": rng.choice("mn")}),
+        ("fsync", {"path": path}),
+        ("fsync", {"path": rng.choice((".", "d", "e"))}),
+        ("fdatasync", {"path": path}),
+        ("msync", {**span}),
+        ("sync", {}),
+        ("syncfs", {}),
+    )  # fmt: skip
+    name, values = rng.choices(rows, weights=[1 if row[0].startswith("sync") else 3 for row in rows])[0]
+    return make_op(name, values)
+
+
+SETUP = tuple(
+    make_op(name, {"path": path}) for name, path in (("mkdir", "d"), ("create", "a"), ("create", "d/x"))
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A crash: when, and what a mount would show then. `read` gives a block after the crash."""
+
+    cut: Cut
+    world: World
+    blocks: dict[int, bytes]
+
+
+class Runner:
+    """One history. `snapshots` are its crashes; `history()` what the judge gets to see."""
+
+    def __init__(self, seed: int, fs: str, actors: int = 3, ops: int = 9) -> None:
+        self.rng = random.Random(f"{seed}/{fs}")
+        self.fs = fs
+        self.disk: Disk = Xfs(self.rng) if fs == "xfs" else Btrfs(self.rng)
+        self.core = Core(self.disk, reuse_numbers=fs == "xfs")
+        self.now = 10
+        self.events: list[Running] = []
+        self.snapshots: list[Snapshot] = []
+        self._work = {a: [random_op(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
+
+    def run(self) -> None:
+        for number, op in enumerate((*SETUP, make_op("sync"))):
+            for _ in self._start(0, number, op):
+                self.now += 1
+        under_way: dict[int, Steps] = {}
+        sequence = dict.fromkeys(self._work, 0)
+        while under_way or any(self._work.values()):
+            actor = self.rng.choice([a for a in self._work if a in under_way or self._work[a]])
+            if actor not in under_way:
+                under_way[actor] = self._start(actor, sequence[actor], self._work[actor].pop(0))
+                sequence[actor] += 1
+            if next(under_way[actor], "end") == "end":
+                del under_way[actor]
+            self._between()
+
+    def _between(self) -> None:
+        self.now += 1
+        chance = self.rng.random()
+        if chance < 0.15:
+            self.disk.flusher()
+        elif chance < 0.18:
+            self.disk.background()
+        if self.rng.random() < 0.12:
+            self.snapshots.append(self._crash())
+
+    def _crash(self) -> Snapshot:
+        world = self.disk.crash()
+        wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
+        self.now += 1
+        return Snapshot(Cut(self.now, self.now), world, {b: self.disk.read_block(b) for b in wanted})
+
+    def history(self) -> History:
+        events = sorted((r.event() for r in self.events), key=lambda e: e.begin_ns)
+        return History(tuple(events), ROOT)
+
+    def tree(self, snapshot: Snapshot, history: History) -> Tree:
+        nlink = PROFILES[self.fs].directory_nlink
+        return make_tree(snapshot.world, snapshot.blocks.__getitem__, history.known_ids(), nlink)
+
+    def live_snapshot(self) -> Snapshot:
+        """What the running file system shows at the end: the page cache counts."""
+        world = self.core.world.copy()
+        blocks: dict[int, bytes] = {}
+        for number, inode in world.inodes.items():
+            cached = self.core.cached(number)
+            if inode.kind == "file":
+                inode.size = cached.size
+                inode.blocks = {p: -(number << 8 | p) for p in range(MAX_BYTES // PAGE)}
+                blocks |= {-(number << 8 | p): cached.page(p) for p in inode.blocks}
+        return Snapshot(LIVE, world, blocks)
+
+    # One op, from the look-ups before its begin to its end.
+
+    def _start(self, actor: int, sequence: int, op: Op) -> Steps:
+        running = Running(op_id(actor, sequence), actor, sequence, op)
+        self.events.append(running)
+        try:
+            yield from getattr(self, f"_{op.name}")(running, op)
+        except OSError as error:
+            running.errno = error.errno or 0
+            running.begin_ns = running.begin_ns or self._tick()
+        running.end_ns = self._tick()
+        yield
+
+    def _tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def _begin(self, running: Running, **inodes: int) -> None:
+        running.begin_ns = self._tick()
+        running.inodes = inodes
+
+    def _name_at(self, key: tuple[int, str]) -> int:
+        return self.core.world.entries.get(key, 0)
+
+    def _make(self, running: Running, op: Op) -> Steps:
+        key = self.core.parent(op.text("path"))
+        self._begin(running, directory=key[0])
+        yield
+        if op.name == "symlink":
+            made = self.core.make(key, "symlink", 0o777, op.text("target"))
+        else:
+            made = self.core.make(key, "dir" if op.name == "mkdir" else "file", op.number("mode"))
+        yield
+        running.inodes["subject"] = made if op.name == "create" else self._name_at(key)
+        yield
+
+    _create = _mkdir = _symlink = _make
+
+    def _link(self, running: Running, op: Op) -> Steps:
+        inode = self.core.lookup(op.text("from"))
+        if self.core.world.inodes[inode].kind == "dir":
+            raise self.core.fail(1)
+        key = self.core.parent(op.text("to"))
+        self._begin(running, subject=inode, directory=key[0])
+        yield
+        self.core.link(inode, key)
+        yield
+
+    def _remove(self, running: Running, op: Op) -> Steps:
+        key = self.core.parent(op.text("path"))
+        self._begin(running, directory=key[0])
+        yield
+        running.inodes["subject"] = self._name_at(key)
+        yield
+        self.core.remove(key, directory=op.name == "rmdir")
+        yield
+
+    _unlink = _rmdir = _remove
+
+    def _rename(self, running: Running, op: Op) -> Steps:
+        old, new = self.core.parent(op.text("from")), self.core.parent(op.text("to"))
+        self._begin(running, directory=old[0], directory2=new[0])
+        yield
+        running.inodes["subject"] = self._name_at(old)
+        yield
+        running.inodes["other"] = self._name_at(new)
+        yield
+        self.core.rename(old, new, op.text("flags"))
+        yield
+
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        while start < end:
+            stop = min(end, (start // PAGE + 1) * PAGE)
+            yield start, stop
+            start = stop
+
+    def _store(self, running: Running, op: Op, put: Callable[[int, int, bytes], object]) -> Steps:
+        """Put the stamps, page by page; a page that cannot be stored to ends it."""
+        inode, start = running.inodes["subject"], op.number("off")
+        for low, high in self._pieces(start, start + op.number("len")):
+            data = encode(running.id, file_tag(inode), low, high - low)
+            stored = put(inode, low, data)
+            if stored == 0:
+                break
+            running.result += high - low
+            yield
+        if not running.result:
+            raise self.core.fail(14)
+
+    def _write(self, running: Running, op: Op) -> Steps:
+        self._begin(running, subject=self.core.open_file(op.text("path")))
+        yield
+        yield from self._store(running, op, self.core.store)
+        yield from self._if_durable(running, op, op.text("sync") != "none")
+
+    def _dwrite(self, running: Running, op: Op) -> Steps:
+        self._begin(running, subject=self.core.open_file(op.text("path")))
+        yield
+        yield from self._store(running, op, self.core.store_direct)
+        yield from self._if_durable(running, op, op.text("sync") != "none")
+
+    def _mwrite(self, running: Running, op: Op) -> Steps:
+        self._begin(running, subject=self.core.open_file(op.text("path")))
+        yield
+        yield from self._store(running, op, lambda i, o, d: self.core.store(i, o, d, extend=False))
+        yield from self._if_durable(running, op, op.text("msync") == "sync")
+
+    def _if_durable(self, running: Running, op: Op, wanted: bool) -> Steps:
+        if wanted:
+            start = op.number("off")
+            self.disk.sync_range(running.inodes["subject"], start, start + running.result)
+            yield
+
+    def _truncate(self, running: Running, op: Op) -> Steps:
+        self._begin(running, subject=self.core.open_file(op.text("path")))
+        yield
+        self.core.truncate(running.inodes["subject"], op.number("size"))
+        yield
+
+    def _fallocate(self, running: Running, op: Op) -> Steps:
+        inode = self.core.open_file(op.text("path"))
+        self._begin(running, subject=inode)
+        yield
+        start, end, mode = op.number("off"), op.number("off") + op.number("len"), op.text("mode")
+        if mode in ("punch", "zero", "zero_keep"):
+            for low, high in self._pieces(start, end):
+                self.core.zero(inode, low, high)
+                yield
+        if mode in ("alloc", "zero", "unshare"):
+            self.core.extend(inode, end)
+            yield
+
+    def _clone(self, running: Running, op: Op) -> Steps:
+        source, target = self.core.open_file(op.text("from")), self.core.open_file(op.text("to"))
+        self._begin(running, subject=target, other=source)
+        yield
+        self.core.clone(source, target, op.number("src"), op.number("len"), op.number("off"))
+        yield
+
+    def _attribute(self, running: Running, op: Op) -> Steps:
+        inode = self.core.lookup(op.text("path"))
+        if self.core.world.inodes[inode].kind == "symlink":
+            raise self.core.fail(40)
+        self._begin(running, subject=inode)
+        yield
+        if op.name == "chmod":
+            mode = op.number("mode")
+            self.core.attribute(inode, "chmod", lambda node: setattr(node, "mode", mode))
+        elif op.name == "setxattr":
+            name, value = op.text("name"), xattr_value(running.id, op.number("size"))
+            self.core.attribute(inode, "setxattr", lambda node: node.xattrs.update({name: value}))
+        elif op.text("name") not in self.core.world.inodes[inode].xattrs:
+            raise self.core.fail(61)
+        else:
+            name = op.text("name")
+            self.core.attribute(inode, "removexattr", lambda node: node.xattrs.pop(name, None))
+        yield
+
+    _chmod = _setxattr = _removexattr = _attribute
+
+    def _fsync(self, running: Running, op: Op) -> Steps:
+        inode = self.core.lookup(op.text("path"))
+        if self.core.world.inodes[inode].kind == "symlink":
+            raise self.core.fail(40)
+        self._begin(running, subject=inode)
+        yield
+        for _, page in list(self.core.dirty_pages([inode])):
+            self.disk.writeback(inode, page)
+            yield
+        self.disk.sync_inode(inode, data_only=op.name == "fdatasync")
+        yield
+
+    _fdatasync = _fsync
+
+    def _msync(self, running: Running, op: Op) -> Steps:
+        inode = self.core.open_file(op.text("path"))
+        self._begin(running, subject=inode)
+        yield
+        self.disk.sync_range(inode, op.number("off"), op.number("off") + op.number("len"))
+        yield
+
+    def _sync(self, running: Running, op: Op) -> Steps:
+        self._begin(running, subject=ROOT)
+        yield
+        for inode, page in list(self.core.dirty_pages(list(self.disk.cache))):
+            self.disk.writeback(inode, page)
+            if self.rng.random() < 0.3:
+                yield
+        self.disk.sync_all()
+        yield
+
+    _syncfs = _sync
+
+
+def judge_tree(fs: str, history: History, cut: Cut, tree: Tree) -> Judgement:
+    return judge(PROFILES[fs], Recovery(tree=tree), build_versions(history), cut)
+
+
+__all__ = ["Runner", "Snapshot", "file_bytes", "judge_tree"]
