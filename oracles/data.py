@@ -8,8 +8,9 @@ judged for itself, so a multi-page write that overlapped the sync call may be in
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,10 @@ from oracles.case import Case, Rule
 from oracles.verdict import Violation
 from oracles.versions import END_OF_FILE, DataVersion, FileVersions, Source, Versions, overlaps
 
-_MAX_CLONE_DEPTH = 6
+_MAX_CLONE_DEPTH = 64
 """Clones of clones are followed this far; deeper ones are believed."""
 
 _SOURCE_FOREIGN = "stale or foreign data in a file is a bug everywhere (fstests generic/042, generic/536)"
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of a run that lies in or out of every version as a whole."""
-
-    start: int
-    end: int
-    run: Run
 
 
 class _FileFloors:
@@ -99,7 +91,7 @@ def check_data(case: Case) -> Iterator[Violation]:
 
 
 def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]) -> Iterator[Violation]:
-    floors = _FileFloors(case, file)
+    floors, origins = _FileFloors(case, file), _Origins(case.versions)
     edges = sorted(floors.edges() | {edge for v in file.data for edge in (v.start, v.end)})
     bad: list[Violation] = []
     for run in runs:
@@ -107,89 +99,103 @@ def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]
             bad.append(_foreign(path, run))
             continue
         for piece in _cut(run, edges):
-            violation = _check_piece(case, path, file, floors, piece)
+            violation = _check_piece(case, path, file, floors, origins, piece)
             if violation:
                 bad.append(violation)
     if bad:
         yield from _one_per_kind(bad)
 
 
-def _cut(run: Run, edges: list[int]) -> Iterator[_Piece]:
+def _cut(run: Run, edges: list[int]) -> Iterator[Run]:
+    """The parts of a run that lie in or out of every version as a whole. `edges` are sorted."""
     start = run.start
-    for edge in edges:
-        if start < edge < run.end:
-            yield _Piece(start, edge, run)
-            start = edge
-    yield _Piece(start, run.end, run)
+    for edge in edges[bisect_right(edges, run.start) : bisect_left(edges, run.end)]:
+        yield replace(run, start=start, end=edge)
+        start = edge
+    yield replace(run, start=start)
 
 
 def _check_piece(
-    case: Case, path: str, file: FileVersions, floors: _FileFloors, piece: _Piece
+    case: Case, path: str, file: FileVersions, floors: _FileFloors, origins: _Origins, piece: Run
 ) -> Violation | None:
-    ends = list(_possible(case, file, piece, case.floors.cut.invoked_before_ns, 0))
+    before_ns = case.floors.cut.invoked_before_ns
     floor, sync = floors.floor(piece.start, piece.end)
-    if any(end >= floor for end in ends):
+    if origins.explain(file, piece, before_ns, floor):
         return None
     where = f"{path} bytes {piece.start}..{piece.end}"
-    if not ends:
-        return _misplaced(case, where, piece.run)
+    if not origins.explain(file, piece, before_ns, 0):
+        return _misplaced(case, where, piece)
     return Violation(
         rule="data",
-        kind="lost-to-zero" if piece.run.op == ZERO else "old-data",
+        kind="lost-to-zero" if piece.op == ZERO else "old-data",
         subject=where,
         promised=f"data durable by {case.sync_label(sync)}",
-        found=_describe(case, piece.run),
+        found=_describe(case, piece),
         source=case.profile.source("data"),
         sync=sync,
     )
 
 
-def _possible(case: Case, file: FileVersions, piece: _Piece, before_ns: int, depth: int) -> Iterator[int]:
-    """Return times of every op that may have put these words there before `before_ns`."""
-    run = piece.run
-    if run.op == ZERO:
-        yield 0
-    for version in file.data:
-        if version.start > piece.start or version.end < piece.end or version.event.begin_ns >= before_ns:
-            continue
-        if _may_be_from(case, file, version, piece, depth):
-            yield version.event.end_ns
+class _Origins:
+    """Which ops may have put words where they are, through any number of clones.
 
+    Answers about clones are remembered: files that are cloned into each other again and again would
+    otherwise be asked exponentially often.
+    """
 
-def _may_be_from(case: Case, file: FileVersions, version: DataVersion, piece: _Piece, depth: int) -> bool:
-    if version.source is Source.ZERO:
-        return piece.run.op == ZERO
-    if version.source is Source.WRITE:
-        return _is_own(version.event, file, piece.run)
-    return _may_come_from(case, version, piece, depth)
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._answers: dict[tuple[int, Run], bool] = {}
+        self._edges: dict[int, list[int]] = {}
 
+    def explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int, depth: int = 0) -> bool:
+        """True if an op invoked before `before_ns`, and not over at `floor`, may have put the words there.
 
-def _is_own(event: Event, file: FileVersions, run: Run) -> bool:
-    return event.id == run.op and run.shift == 0 and run.tag == file_tag(file.inode)
-
-
-def _may_come_from(case: Case, version: DataVersion, piece: _Piece, depth: int) -> bool:
-    """True if the source of a clone may have held these words while the clone ran."""
-    clone = version.event
-    source = case.versions.files.get(clone.other)
-    if source is None or source.shifted or depth >= _MAX_CLONE_DEPTH:
-        return True
-    distance = clone.op.number("off") - clone.op.number("src")
-    run = piece.run
-    moved = Run(piece.start - distance, piece.end - distance, run.op, run.tag, run.shift - distance)
-    if run.op == ZERO:
-        moved = Run(moved.start, moved.end, ZERO)
-    edges = sorted({edge for v in source.data for edge in (v.start, v.end)})
-    return all(
-        any(
-            end >= _floor_when(source, part, clone.begin_ns)
-            for end in _possible(case, source, part, clone.end_ns, depth + 1)
+        Floor 0 is the time before the first op: then everything was zero.
+        """
+        if piece.op == ZERO and floor == 0:
+            return True
+        return any(
+            version.start <= piece.start
+            and version.end >= piece.end
+            and floor <= version.event.end_ns
+            and version.event.begin_ns < before_ns
+            and self._may_be_from(file, version, piece, depth)
+            for version in file.data_like(piece.op)
         )
-        for part in _cut(moved, edges)
-    )
+
+    def _may_be_from(self, file: FileVersions, version: DataVersion, piece: Run, depth: int) -> bool:
+        if version.source is Source.ZERO:
+            return True
+        if version.source is Source.WRITE:
+            return piece.shift == 0 and piece.tag == file_tag(file.inode)
+        key = (version.event.id, piece)
+        if key not in self._answers:
+            # Clones that ran at the same time may form a circle; what leads back here is believed.
+            self._answers[key] = True
+            self._answers[key] = self._may_come_from(version.event, piece, depth + 1)
+        return self._answers[key]
+
+    def _may_come_from(self, clone: Event, piece: Run, depth: int) -> bool:
+        """True if the source of a clone may have held these words while the clone ran."""
+        source = self._versions.files.get(clone.other)
+        if source is None or source.shifted or depth > _MAX_CLONE_DEPTH:
+            return True
+        distance = clone.op.number("off") - clone.op.number("src")
+        shift = piece.shift - distance if piece.op != ZERO else 0
+        moved = replace(piece, start=piece.start - distance, end=piece.end - distance, shift=shift)
+        return all(
+            self.explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
+            for part in _cut(moved, self._edges_of(source))
+        )
+
+    def _edges_of(self, file: FileVersions) -> list[int]:
+        if file.inode not in self._edges:
+            self._edges[file.inode] = sorted({edge for v in file.data for edge in (v.start, v.end)})
+        return self._edges[file.inode]
 
 
-def _floor_when(file: FileVersions, piece: _Piece, time_ns: int) -> int:
+def _floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
     """Begin of the youngest op that certainly wrote all of the piece and had returned by `time_ns`."""
     return max(
         (

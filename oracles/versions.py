@@ -89,6 +89,22 @@ class FileVersions:
     """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
     mapped: list[Event] = field(default_factory=list)
     """Stores through a mapping; see `data.py` on what they do to direct writes."""
+    _writes: dict[int, list[DataVersion]] = field(default_factory=lambda: defaultdict(list))
+    _zeros: list[DataVersion] = field(default_factory=list)
+    _clones: list[DataVersion] = field(default_factory=list)
+
+    def add_data(self, version: DataVersion) -> None:
+        self.data.append(version)
+        if version.source is Source.WRITE:
+            self._writes[version.event.id].append(version)
+        elif version.source is Source.ZERO:
+            self._zeros.append(version)
+        else:
+            self._clones.append(version)
+
+    def data_like(self, op: int) -> list[DataVersion]:
+        """The versions that can hold words of op `op` (0: zeroes)."""
+        return (self._writes.get(op, []) if op else self._zeros) + self._clones
 
 
 @dataclass(slots=True)
@@ -245,7 +261,7 @@ def _add_inode_version(versions: Versions, event: Event) -> None:
     elif name == "truncate":
         size = event.op.number("size")
         file.sizes.append(SizeVersion(event, size, False, event.succeeded))
-        file.data.append(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
+        file.add_data(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
     elif name == "fallocate":
         _add_fallocate(file, event)
     elif name == "clone":
@@ -260,10 +276,10 @@ def _add_write(file: FileVersions, event: Event) -> None:
     start = event.op.number("off")
     length = event.result if event.succeeded else event.op.number("len")
     end = start + length
-    file.data.append(DataVersion(event, start, end, Source.WRITE, event.succeeded))
+    file.add_data(DataVersion(event, start, end, Source.WRITE, event.succeeded))
     if length < event.op.number("len"):
         # What a short write did behind the end it reported is not told.
-        file.data.append(DataVersion(event, end, start + event.op.number("len"), Source.WRITE, False))
+        file.add_data(DataVersion(event, end, start + event.op.number("len"), Source.WRITE, False))
     if event.op.name == "mwrite":
         file.mapped.append(event)
     else:
@@ -277,7 +293,7 @@ def _add_fallocate(file: FileVersions, event: Event) -> None:
         file.shifted.append(event)
         return
     if mode in ("punch", "zero", "zero_keep"):
-        file.data.append(DataVersion(event, start, end, Source.ZERO, event.succeeded))
+        file.add_data(DataVersion(event, start, end, Source.ZERO, event.succeeded))
     if mode in ("alloc", "zero", "unshare"):
         file.sizes.append(SizeVersion(event, end, True, event.succeeded))
 
@@ -287,7 +303,7 @@ def _add_clone(file: FileVersions, event: Event) -> None:
     start, length = event.op.number("off"), event.op.number("len")
     end = start + length if length else END_OF_FILE
     sure = event.succeeded and length > 0
-    file.data.append(DataVersion(event, start, end, Source.CLONE, sure))
+    file.add_data(DataVersion(event, start, end, Source.CLONE, sure))
     file.sizes.append(SizeVersion(event, end, True, sure))
 
 
