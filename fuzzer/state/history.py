@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzer.state.inode import make_inode
-from fuzzer.workload.model import Op, Resolver, Value, Workload, make_op, op_id
+from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, Op, Resolver, Workload, make_op, op_id
+from fuzzer.workload.ops import Kind
 
 RECORD = np.dtype(
     [
@@ -124,6 +125,7 @@ def _event(resolver: Resolver, actor: int, row: tuple[int, ...]) -> Event:
     )
 
 
+_NUMBER_KINDS = frozenset({Kind.BYTES, Kind.NUMBER, Kind.MODE})
 _INODE_FIELDS = ("subject", "other", "directory", "directory2")
 
 
@@ -146,27 +148,53 @@ def format_history(history: History) -> Iterator[str]:
 
 def parse_history(lines: Iterable[str]) -> History:
     """Inverse of `format_history`. Raises ValueError or KeyError on anything else."""
-    head, *rest = [json.loads(line) for line in lines]
+    head, *rest = [_object(line) for line in lines]
     if head["history"] != 1:
         raise ValueError(f"history version {head['history']} is not 1")
-    events = tuple(_parse_event(line) for line in rest)
-    return History(events, head["root"], tuple(head["killed"]))
+    killed = head["killed"]
+    if not isinstance(killed, list) or not all(isinstance(name, str) for name in killed):
+        raise ValueError(f"not a list of actors: {killed!r}")
+    return History(tuple(_parse_event(line) for line in rest), _number(head, "root"), tuple(killed))
 
 
-def _parse_event(line: dict[str, int | str | dict[str, Value]]) -> Event:
-    actor, sequence, args = line["actor"], line["seq"], line["args"]
-    assert isinstance(actor, int)
-    assert isinstance(sequence, int)
-    assert isinstance(args, dict)
-    numbers = {name: int(str(line.get(name, 0))) for name in _INODE_FIELDS}
+def _object(line: str) -> dict[str, object]:
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"not an object: {line[:80]!r}")
+    return value
+
+
+def _number(line: dict[str, object], name: str, default: int | None = None) -> int:
+    value = line[name] if default is None else line.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} is not a number: {value!r}")
+    return value
+
+
+def _parse_op(line: dict[str, object]) -> Op:
+    args = line["args"]
+    if not isinstance(args, dict):
+        raise ValueError(f"args are not an object: {args!r}")
+    op = make_op(str(line["op"]), args)
+    for param in op.spec.params:
+        wanted = int if param.kind in _NUMBER_KINDS else str
+        if type(op[param.name]) is not wanted:
+            raise ValueError(f"{op.name}: {param.name} is {op[param.name]!r}")
+    return op
+
+
+def _parse_event(line: dict[str, object]) -> Event:
+    actor, sequence = _number(line, "actor"), _number(line, "seq")
+    if not (0 <= actor <= MAX_ACTORS and 0 <= sequence < MAX_SEQUENCE):
+        raise ValueError(f"no op has actor {actor} and number {sequence}")
     return Event(
         id=op_id(actor, sequence),
         actor=actor,
         sequence=sequence,
-        op=make_op(str(line["op"]), args),
-        begin_ns=int(str(line["begin"])),
-        end_ns=int(str(line.get("end", FOREVER))),
-        result=int(str(line.get("result", 0))),
-        errno=int(str(line.get("errno", 0))),
-        **numbers,
+        op=_parse_op(line),
+        begin_ns=_number(line, "begin"),
+        end_ns=_number(line, "end", FOREVER),
+        result=_number(line, "result", 0),
+        errno=_number(line, "errno", 0),
+        **{name: _number(line, name, 0) for name in _INODE_FIELDS},
     )

@@ -50,7 +50,8 @@ class CrashState:
     def from_json(cls, data: Mapping[str, object]) -> CrashState:
         """Inverse of `to_json`; InputError on anything else."""
         point, kept = data.get("point"), data.get("kept")
-        if data.get("crash") != 1 or not isinstance(point, int) or kept not in set(Kept):
+        known = data.get("crash") == 1 and isinstance(kept, str) and kept in set(Kept)
+        if not known or not isinstance(point, int) or point < 0:
             raise InputError(f"not a crash state of version 1: {dict(data)!r}")
         return cls(point, Kept(str(kept)))
 
