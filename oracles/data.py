@@ -76,7 +76,7 @@ def _may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
 
 def check_data(case: Case) -> Iterator[Violation]:
     """Promise: data durable at the crash is read back, or what a later op wrote (source `data`)."""
-    for path, node in case.tree.paths():
+    for path, node in case.tree.files():
         if node.kind != "file":
             continue
         file = case.versions.files.get(node.inode)

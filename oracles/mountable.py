@@ -35,7 +35,7 @@ def check_readable(case: Case) -> Iterator[Violation]:
             found=error,
             source=case.profile.source("mount"),
         )
-    for path, node in case.tree.paths():
+    for path, node in case.tree.files():
         case.tally.judged += 1
         if node.read_errno:
             name = errno.errorcode.get(node.read_errno, str(node.read_errno))

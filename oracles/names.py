@@ -132,43 +132,44 @@ def _may_have_named(versions: Versions, key: NameKey, inode: int, event: Event) 
 
 
 def check_rename_atomic(case: Case) -> Iterator[Violation]:
-    """Promise: a rename never leaves its file at the old *and* the new name (source `not-lost`)."""
+    """Promise: a rename never leaves its file at the old *and* the new name (source `not-lost`).
+
+    Of an exchange that goes for both files (fstests btrfs/341): one of them at both names is half of it.
+    """
+    entries = case.tree.entries
     for event in case.versions.name_events:
-        if (
-            event.op.name != "rename"
-            or event.op.text("flags") == "exchange"
-            or event.id in case.versions.raced
-        ):
-            continue
-        if not event.subject or event.subject == event.other:
+        if event.op.name != "rename" or event.id in case.versions.raced:
             continue
         old, new = touched_names(event)
-        entries = case.tree.entries
-        if old == new or entries.get(old) != event.subject or entries.get(new) != event.subject:
+        moved = entries.get(new, 0)
+        swapped = {event.other} if event.op.text("flags") == "exchange" else set()
+        if old == new or event.subject == event.other or entries.get(old) != moved:
+            continue
+        if moved not in {event.subject, *swapped} - {0}:
             continue
         case.tally.judged += 1
-        if _otherwise(case, event, old, new):
+        if _otherwise(case, event, moved):
             continue
         yield Violation(
             rule="names",
             kind="rename-both",
-            subject=case.versions.label(event.subject),
+            subject=case.versions.label(moved),
             promised=f"`{_op(event)}` moves it: it is at one of the two names",
             found="it is at both names",
             source=case.profile.source("not-lost"),
         )
 
 
-def _otherwise(case: Case, rename: Event, old: NameKey, new: NameKey) -> bool:
-    """True if another op explains one of the two bindings."""
+def _otherwise(case: Case, rename: Event, moved: int) -> bool:
+    """True if another op explains that `moved` is at one of the two names."""
+    old, new = touched_names(rename)
+    if moved != rename.subject:
+        # the other file of an exchange goes the other way
+        old, new = new, old
 
     def others(key: NameKey) -> Iterator[NameVersion]:
         for v in case.versions.names[key]:
-            if (
-                v.event is not rename
-                and v.inode in (rename.subject, UNKNOWN)
-                and case.floors.visible(v.event)
-            ):
+            if v.event is not rename and v.inode in (moved, UNKNOWN) and case.floors.visible(v.event):
                 yield v
 
     at_old = any(v.event.end_ns >= rename.begin_ns for v in others(old))
@@ -177,7 +178,7 @@ def _otherwise(case: Case, rename: Event, old: NameKey, new: NameKey) -> bool:
 
 def check_kinds(case: Case) -> Iterator[Violation]:
     """Promise: an inode is what it was made as; a symlink keeps its target (fstests generic/348)."""
-    for path, node in case.tree.paths():
+    for path, node in case.tree.files():
         file = case.versions.files.get(node.inode)
         if file is None or file.born is None:
             continue

@@ -26,7 +26,7 @@ class _Broken:
 
 def check_size(case: Case) -> Iterator[Violation]:
     """Promise: a size durable at the crash holds unless a later op changed it (source `size`)."""
-    for path, node in case.tree.paths():
+    for path, node in case.tree.files():
         file = case.versions.files.get(node.inode)
         if node.kind != "file" or file is None or file.born is None:
             continue

@@ -26,7 +26,7 @@ def check_links(case: Case) -> Iterator[Violation]:
         for (directory, _), inode in case.tree.entries.items()
         if inode in case.tree.nodes and case.tree.nodes[inode].kind == "dir"
     )
-    for path, node in case.tree.paths():
+    for path, node in case.tree.files():
         case.tally.judged += 1
         if node.kind == "dir":
             yield from _check_directory(case, path, node, names[node.inode], subdirs[node.inode])

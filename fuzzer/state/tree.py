@@ -43,6 +43,14 @@ class Tree:
         """All (directory, name) pairs that point at `inode`."""
         return tuple(key for key, value in self.entries.items() if value == inode)
 
+    def files(self) -> Iterator[tuple[str, Node]]:
+        """Every inode once, with one of its paths."""
+        seen: set[int] = set()
+        for path, node in self.paths():
+            if node.inode not in seen:
+                seen.add(node.inode)
+                yield path, node
+
     def paths(self) -> Iterator[tuple[str, Node]]:
         """(path, node) of everything, parents first; the root is `.`."""
         children: dict[int, list[tuple[str, int]]] = {}
