@@ -28,7 +28,7 @@ from fuzzer.writelog.image import Image
 from oracles import PROFILES, Judgement, build_versions, judge
 from oracles.versions import Versions
 
-_PROBE_EVERY = 4
+PROBE_EVERY = 4
 """One unique state in this many is also emptied and refilled; the checker then sees the result."""
 
 
@@ -84,7 +84,7 @@ class _Examiner:
     def recovery_of(self, image: Image) -> Recovery:
         """Recover an image, or remember what an equal one gave."""
         if image.digest not in self.seen:
-            probe = len(self.seen) % _PROBE_EVERY == _PROBE_EVERY - 1
+            probe = len(self.seen) % PROBE_EVERY == PROBE_EVERY - 1
             self.seen[image.digest] = recover(self.lane, image, self.look, probe=probe)
         return self.seen[image.digest]
 

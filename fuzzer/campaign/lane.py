@@ -74,16 +74,32 @@ class Fresh:
     log: Log
 
 
-@dataclass(slots=True)
-class Lane:
-    """See the module docstring. Used by one process that has one thread."""
+@dataclass(slots=True, kw_only=True)
+class CrashLane:
+    """What it takes to recover crash states. Used by one process that has one thread."""
 
     area: RunArea
-    recorder: Recorder
     minor: PrivateMinor
     kernel_log: KernelLog
     directory: Path
     times: PhaseTimes = field(default_factory=PhaseTimes)
+
+    @property
+    def crash_mount(self) -> Path:
+        """Where crash states are mounted."""
+        return self.directory / "crash"
+
+    @property
+    def scratch(self) -> Path:
+        """Image file of the crash state being looked at."""
+        return self.directory / "scratch.img"
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane(CrashLane):
+    """A lane that can also run workloads: see the module docstring."""
+
+    recorder: Recorder
     _fresh: dict[tuple[str, str, int], Fresh] = field(default_factory=dict)
 
     @property
@@ -92,19 +108,9 @@ class Lane:
         return self.directory / "live"
 
     @property
-    def crash_mount(self) -> Path:
-        """Where crash states are mounted."""
-        return self.directory / "crash"
-
-    @property
     def disk(self) -> Path:
         """Image file of the recorded device."""
         return self.directory / "disk.img"
-
-    @property
-    def scratch(self) -> Path:
-        """Image file of the crash state being looked at."""
-        return self.directory / "scratch.img"
 
     @property
     def log(self) -> Path:
@@ -141,13 +147,29 @@ def open_lane(recorder: str) -> Iterator[Lane]:
     """Take everything a lane needs; `recorder` is `auto`, `fuse` or `dm`. Released in reverse order."""
     with ExitStack() as stack:
         area = stack.enter_context(run_area())
+        opened = stack.enter_context(open_recorder(recorder, area))
+        crash = stack.enter_context(_crash_lane(area))
         lane = Lane(
             area=area,
-            recorder=stack.enter_context(open_recorder(recorder, area)),
-            minor=stack.enter_context(private_minor(area)),
-            kernel_log=stack.enter_context(KernelLog.open()),
-            directory=area.mkdir("lane"),
+            recorder=opened,
+            minor=crash.minor,
+            kernel_log=crash.kernel_log,
+            directory=crash.directory,
         )
         lane.live_mount.mkdir()
+        yield lane
+
+
+@contextmanager
+def open_crash_lane() -> Iterator[CrashLane]:
+    """A lane for crash states of logs that exist already: it needs no recorder."""
+    with run_area() as area, _crash_lane(area) as lane:
+        yield lane
+
+
+@contextmanager
+def _crash_lane(area: RunArea) -> Iterator[CrashLane]:
+    with private_minor(area) as minor, KernelLog.open() as kernel_log:
+        lane = CrashLane(area=area, minor=minor, kernel_log=kernel_log, directory=area.mkdir("lane"))
         lane.crash_mount.mkdir()
         yield lane

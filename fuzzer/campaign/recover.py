@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.campaign.lane import MOUNT_OPTIONS, CrashLane
 from fuzzer.kernel import fsck
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import lines_of_device
@@ -38,7 +38,7 @@ class Look:
     truncate_seed: int = -1
 
 
-def recover(lane: Lane, image: Image, look: Look, *, probe: bool = False) -> Recovery:
+def recover(lane: CrashLane, image: Image, look: Look, *, probe: bool = False) -> Recovery:
     """Mount a throw-away copy of `image`, walk it, unmount, check.
 
     `probe` tries, after the walk, to empty and refill the file system.
@@ -64,7 +64,7 @@ def recover(lane: Lane, image: Image, look: Look, *, probe: bool = False) -> Rec
 
 
 def _mount_and_look(
-    lane: Lane, device: str, look: Look, probe: bool
+    lane: CrashLane, device: str, look: Look, probe: bool
 ) -> tuple[int, Tree | None, tuple[str, ...]]:
     """(errno of mount or 0, the tree if it mounted, what the usability probe could not do)."""
     options = ",".join(filter(None, (MOUNT_OPTIONS, look.mount_options)))

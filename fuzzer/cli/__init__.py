@@ -22,6 +22,7 @@ _INTERRUPTED = 130
 _COMMANDS = {
     "doctor": "fuzzer.cli.doctor:doctor",
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
+    "replay": "fuzzer.cli.replay:replay_command",
     "run": "fuzzer.cli.run:run_command",
     "triage": "fuzzer.cli.triage:triage_group",
 }
