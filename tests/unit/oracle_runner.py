@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from oracle_model import MAX_BYTES, PAGE, ROOT, Btrfs, Core, Disk, World, Xfs, file_bytes, make_tree
+from oracle_disk import MAX_BYTES, PAGE, ROOT, Btrfs, Disk, World, Xfs
+from oracle_model import Core, make_tree
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
@@ -367,9 +368,8 @@ class Runner:
 
     _syncfs = _sync
 
-
-def judge_tree(fs: str, history: History, cut: Cut, tree: Tree) -> Judgement:
-    return judge(PROFILES[fs], Recovery(tree=tree), build_versions(history), cut)
-
-
-__all__ = ["Runner", "Snapshot", "file_bytes", "judge_tree"]
+    def judge(self, snapshot: Snapshot, change: Callable[[Tree], Tree] = lambda tree: tree) -> Judgement:
+        """What the judge says of a crash, after `change` (a planted bug) was done to the tree."""
+        history = self.history()
+        recovery = Recovery(tree=change(self.tree(snapshot, history)))
+        return judge(PROFILES[self.fs], recovery, build_versions(history), snapshot.cut)

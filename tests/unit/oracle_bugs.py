@@ -1,0 +1,231 @@
+"""Bugs to plant in a crashed model: what real file systems have been caught doing.
+
+A bug changes what the disk shows after the crash, or lives in the disk from the start. `None` means
+that this crash gave it nothing to break.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from oracle_disk import ROOT, SECTOR, Inode, Xfs
+from oracle_runner import Runner, Snapshot
+
+from fuzzer.state.tree import Tree
+
+Plant = Callable[[Runner, Snapshot, random.Random], Snapshot | None]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`expected` are the (rule, kind) pairs one of which must be reported."""
+
+    name: str
+    expected: frozenset[tuple[str, str]]
+    plant: Plant = lambda _runner, snapshot, _rng: snapshot
+    in_disk: Callable[[Runner], None] | None = None
+    in_tree: Callable[[Tree], Tree] = lambda tree: tree
+    fs: tuple[str, ...] = ("btrfs", "xfs")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def forget(what: str) -> Plant:
+    """Log recovery skips one record of this sort."""
+
+    def plant(runner: Runner, snapshot: Snapshot, rng: random.Random) -> Snapshot | None:
+        disk = runner.disk
+        assert isinstance(disk, Xfs)
+        numbers = [n for n, record in enumerate(disk.journal[: disk.forced]) if record.what == what]
+        if not numbers:
+            return None
+        world = disk.crash_without(rng.choice(numbers))
+        wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
+        return replace(snapshot, world=world, blocks={b: disk.read_block(b) for b in wanted})
+
+    return plant
+
+
+def in_a_block(damage: Callable[[bytes, random.Random], bytes]) -> Plant:
+    """One block that is read back is damaged."""
+
+    def plant(runner: Runner, snapshot: Snapshot, rng: random.Random) -> Snapshot | None:
+        full = sorted(b for b, data in snapshot.blocks.items() if any(data[:SECTOR]))
+        if not full:
+            return None
+        hit = rng.choice(full)
+        return replace(snapshot, blocks={**snapshot.blocks, hit: damage(snapshot.blocks[hit], rng)})
+
+    return plant
+
+
+def flip_bit(data: bytes, rng: random.Random) -> bytes:
+    return bytes([data[0] ^ 1 << rng.randrange(8)]) + data[1:]
+
+
+def tear_word(data: bytes, rng: random.Random) -> bytes:
+    """Half a word of this stamp, half of the next."""
+    return data[:4] + data[12:16] + data[8:]
+
+
+def shift_block(data: bytes, rng: random.Random) -> bytes:
+    """The block lands one sector too late."""
+    return data[-SECTOR:] + data[:-SECTOR]
+
+
+def in_names(change: Callable[[Runner, Snapshot, random.Random], bool]) -> Plant:
+    """`change` works on a copy; False: nothing to break."""
+
+    def plant(runner: Runner, snapshot: Snapshot, rng: random.Random) -> Snapshot | None:
+        copy = replace(snapshot, world=snapshot.world.copy())
+        return copy if change(runner, copy, rng) else None
+
+    return plant
+
+
+def _keep_old_name(flags: str) -> Callable[[Runner, Snapshot, random.Random], bool]:
+    def change(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
+        renames = [r for r in runner.events if r.op.name == "rename" and r.op.text("flags") == flags]
+        for running in renames:
+            event = running.event()
+            new = (event.directory2, event.op.text("to").rsplit("/", 1)[-1])
+            old = (event.directory, event.op.text("from").rsplit("/", 1)[-1])
+            here = snapshot.world.entries.get(new)
+            if event.succeeded and here == event.subject and old != new:
+                snapshot.world.entries[old] = here
+                return True
+        return False
+
+    return change
+
+
+def _lose_inode(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
+    victims = sorted(n for n in set(snapshot.world.entries.values()))
+    victim = rng.choice(victims)
+    for key in snapshot.world.names_of(victim):
+        del snapshot.world.entries[key]
+    return True
+
+
+def _second_parent(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
+    dirs = sorted(n for n in set(snapshot.world.entries.values()) if snapshot.world.inodes[n].kind == "dir")
+    if not dirs:
+        return False
+    snapshot.world.entries[ROOT, "again"] = dirs[0]
+    return True
+
+
+def _ghost(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
+    files = sorted(n for n in set(snapshot.world.entries.values()) if snapshot.world.inodes[n].kind == "file")
+    if not files:
+        return False
+    snapshot.world.entries[ROOT, "ghost"] = files[0]
+    return True
+
+
+def every(kind: str, change: Callable[[Inode], None]) -> Plant:
+    """Every inode of a kind comes back changed."""
+
+    def apply(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
+        hit = [i for i in snapshot.world.inodes.values() if i.kind == kind]
+        for inode in hit:
+            change(inode)
+        return bool(hit)
+
+    return in_names(apply)
+
+
+def _wrong_nlink(tree: Tree) -> Tree:
+    nodes = {n: replace(x, nlink=x.nlink + (x.kind == "file")) for n, x in tree.nodes.items()}
+    return replace(tree, nodes=nodes)
+
+
+def _no_flush(runner: Runner) -> None:
+    runner.disk.flush = lambda: None  # type: ignore[method-assign]
+
+
+def _no_fsync(runner: Runner) -> None:
+    runner.disk.sync_inode = lambda inode, data_only: None  # type: ignore[method-assign, assignment]
+
+
+def _no_range(runner: Runner) -> None:
+    runner.disk.sync_range = lambda inode, start, end: None  # type: ignore[method-assign]
+
+
+def _no_sync(runner: Runner) -> None:
+    runner.disk.sync_all = lambda: None  # type: ignore[method-assign]
+
+
+def _expect(*pairs: str) -> frozenset[tuple[str, str]]:
+    return frozenset((rule, kind) for rule, kind in (pair.split(" ") for pair in pairs))
+
+
+_BINDING = _expect("names missing-name", "names resurrected-name", "names old-binding")
+_DATA = _expect("data old-data", "data lost-to-zero")
+_XATTR = _expect("xattr missing-xattr", "xattr old-xattr")
+
+BUGS = (
+    Bug("loses a rename", _BINDING, forget("rename"), fs=("xfs",)),
+    Bug("loses an exchange", _BINDING, forget("exchange"), fs=("xfs",)),
+    Bug("loses a new file", _expect("names missing-name"), forget("file"), fs=("xfs",)),
+    Bug("loses a new directory", _expect("names missing-name"), forget("dir"), fs=("xfs",)),
+    Bug("loses a hard link", _expect("names missing-name"), forget("link"), fs=("xfs",)),
+    Bug("resurrects an unlinked name", _expect("names resurrected-name"), forget("remove"), fs=("xfs",)),
+    Bug("loses a written range", _expect("data lost-to-zero"), forget("map"), fs=("xfs",)),
+    Bug("loses a punched hole", _expect("data old-data"), forget("punch"), fs=("xfs",)),
+    Bug("loses a clone", _DATA, forget("clone"), fs=("xfs",)),
+    Bug("forgets the size", _expect("size size-too-small"), forget("size"), fs=("xfs",)),
+    Bug("forgets a truncate", _expect("size size-too-large"), forget("truncate"), fs=("xfs",)),
+    Bug("old mode", _expect("mode old-mode"), forget("chmod"), fs=("xfs",)),
+    Bug("old xattr", _XATTR, forget("setxattr"), fs=("xfs",)),
+    Bug("xattr comes back", _expect("xattr resurrected-xattr"), forget("removexattr"), fs=("xfs",)),
+    Bug("flips a bit", _expect("data foreign-data"), in_a_block(flip_bit)),
+    Bug("tears a word", _expect("data foreign-data"), in_a_block(tear_word)),
+    Bug("misplaces a block", _expect("data misplaced-data"), in_a_block(shift_block)),
+    Bug("zeroes a block", _expect("data lost-to-zero"), in_a_block(lambda data, rng: bytes(len(data)))),
+    Bug(
+        "loses symlink targets",
+        _expect("names wrong-target"),
+        every("symlink", lambda i: setattr(i, "target", "")),
+    ),
+    Bug(
+        "turns files into fifos",
+        _expect("names wrong-type"),
+        every("file", lambda i: setattr(i, "kind", "other")),
+    ),
+    Bug(
+        "mode from nowhere", _expect("mode mode-from-nowhere"), every("file", lambda i: setattr(i, "mode", 1))
+    ),
+    Bug(
+        "xattr from nowhere",
+        _expect("xattr xattr-from-nowhere"),
+        every("file", lambda i: i.xattrs.update(z=b"op=1;")),
+    ),
+    Bug(
+        "corrupts xattrs",
+        _expect("xattr corrupt-xattr"),
+        every("file", lambda i: i.xattrs.update({k: b"!" + v for k, v in i.xattrs.items()})),
+    ),
+    Bug(
+        "size beyond all",
+        _expect("size size-from-nowhere"),
+        every("file", lambda i: setattr(i, "size", 1 << 20)),
+    ),
+    Bug("a file at two names after rename", _expect("names rename-both"), in_names(_keep_old_name("none"))),
+    Bug("half an exchange", _expect("names rename-both"), in_names(_keep_old_name("exchange"))),
+    Bug("loses an inode", _expect("names lost-inode"), in_names(_lose_inode)),
+    Bug("directory with two parents", _expect("structure two-parents"), in_names(_second_parent)),
+    Bug("a name nobody made", _expect("names name-from-nowhere"), in_names(_ghost)),
+    Bug("wrong nlink", _expect("structure nlink"), in_tree=_wrong_nlink),
+    Bug("flush does nothing", _DATA, in_disk=_no_flush, fs=("xfs",)),
+    Bug("fsync keeps no data", _DATA, in_disk=_no_fsync),
+    Bug("fsync keeps no names", _BINDING | _expect("names lost-inode"), in_disk=_no_fsync),
+    Bug("fsync keeps no size", _expect("size size-too-small"), in_disk=_no_fsync),
+    Bug("fsync keeps no mode", _expect("mode old-mode"), in_disk=_no_fsync),
+    Bug("fsync keeps no xattr", _XATTR, in_disk=_no_fsync),
+    Bug("msync and O_DSYNC do nothing", _DATA, in_disk=_no_range),
+    Bug("sync does nothing", _BINDING, in_disk=_no_sync),
+)

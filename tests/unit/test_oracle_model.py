@@ -1,0 +1,50 @@
+"""The judge against a model file system: silent where it crashes legally, loud where it has a bug."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from oracle_bugs import BUGS, Bug
+from oracle_runner import Runner
+
+LEGAL_HISTORIES = 700
+"""Per file system. A thousand take about 10 s; raise it after a change of the judge."""
+
+BUG_HISTORIES = 400
+"""A planted bug must be found within so many histories."""
+
+_SLICES = 10
+_PLANTED = [(bug, on) for bug in BUGS for on in bug.fs]
+
+
+@pytest.mark.parametrize("part", range(_SLICES))
+def test_legal_crashes_are_allowed(fs: str, part: int) -> None:
+    for seed in range(part, LEGAL_HISTORIES, _SLICES):
+        runner = Runner(seed, fs)
+        runner.run()
+        for snapshot in (*runner.snapshots, runner.live_snapshot()):
+            violations = runner.judge(snapshot).violations
+            assert not violations, (seed, fs, snapshot.cut, violations[0])
+
+
+@pytest.mark.parametrize(("bug", "on"), _PLANTED, ids=[f"{bug}, {on}" for bug, on in _PLANTED])
+def test_planted_bug_is_found(bug: Bug, on: str) -> None:
+    seen: set[tuple[str, str]] = set()
+    for seed in range(BUG_HISTORIES):
+        seen |= _violations(bug, Runner(seed, on), random.Random(seed))
+        if seen & bug.expected:
+            return
+    pytest.fail(f"{bug.name} on {on}: expected one of {sorted(bug.expected)}, saw {sorted(seen)}")
+
+
+def _violations(bug: Bug, runner: Runner, rng: random.Random) -> set[tuple[str, str]]:
+    if bug.in_disk:
+        bug.in_disk(runner)
+    runner.run()
+    seen: set[tuple[str, str]] = set()
+    for snapshot in runner.snapshots[-1:]:
+        broken = bug.plant(runner, snapshot, rng)
+        if broken:
+            seen |= {(v.rule, v.kind) for v in runner.judge(broken, bug.in_tree).violations}
+    return seen
