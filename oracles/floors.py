@@ -70,6 +70,11 @@ class Floors:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
         return _covered(event, self.everything, self.metadata.get(inode, (0, 0)))
 
+    def is_open_move(self, event: Event) -> bool:
+        """True for a rename to another directory whose inode no sync call has settled since."""
+        elsewhere = event.directory != event.directory2
+        return elsewhere and self.metadata_sync(event.subject, event) is None
+
     def name_sync(self, key: NameKey, version: NameVersion, found: int) -> int | None:
         """Id of the sync call by which the name must be as `version` left it; None if `found` need not
         yield to it."""
@@ -186,11 +191,14 @@ def _left(floors: Floors, event: Event, sync: int) -> bool:
     """True if the inode durably lost the name, given that `sync` covers the op.
 
     fsync of the directory a file was moved *into* logs what is there: if it may have been moved on or
-    removed by then, the old name in a directory nobody synced stays.
+    removed by then, or came from a directory nobody synced, the old name stays.
     """
     if event.op.name != "rename" or _covered(event, floors.everything) is not None:
         return True
-    return _by_inode(floors, event) is not None or _in_place(floors, event, touched_names(event)[1], sync)
+    if _by_inode(floors, event) is not None:
+        return True
+    same = event.directory == event.directory2
+    return same and _in_place(floors, event, touched_names(event)[1], sync)
 
 
 def _may_move_directory(floors: Floors, event: Event) -> bool:

@@ -31,7 +31,7 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
     ]
     newest, sync = max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
     floor = newest.event.begin_ns if newest else 0
-    ends = [v.event.end_ns for v in versions if _explains(v, found)]
+    ends = [v.event.end_ns for v in versions if _explains(case, v, found)]
     if found == 0:
         ends.append(_BEFORE)
     if any(end >= floor for end in ends) or (newest is None and found == 0):
@@ -47,8 +47,16 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
     )
 
 
-def _explains(version: NameVersion, found: int) -> bool:
-    return version.inode == found or (version.inode == UNKNOWN and found != 0)
+def _explains(case: Case, version: NameVersion, found: int) -> bool:
+    """True if the op may have left the name bound to `found`.
+
+    An exchange of which one side was persisted leaves nothing at that side's old name, if the inode
+    that came there was itself never made durable.
+    """
+    if version.inode == found or (version.inode == UNKNOWN and found != 0):
+        return True
+    exchange = version.event.op.name == "rename" and version.event.op.text("flags") == "exchange"
+    return exchange and not found and version.inode not in case.floors.existing
 
 
 def _kind(found: int, newest: NameVersion | None, known: bool) -> str:
@@ -149,6 +157,9 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
             continue
         case.tally.judged += 1
         if _otherwise(case, event, moved):
+            continue
+        if not case.profile.atomic_moves and case.floors.is_open_move(event):
+            case.tally.no_promise += 1
             continue
         yield Violation(
             rule="names",
