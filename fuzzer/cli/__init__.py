@@ -20,6 +20,7 @@ _INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell would give it; click's own is 1, which here means a finding."""
 
 _COMMANDS = {
+    "bench": "fuzzer.cli.bench:bench_command",
     "doctor": "fuzzer.cli.doctor:doctor",
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
     "replay": "fuzzer.cli.replay:replay_command",
