@@ -23,6 +23,15 @@ from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.image import Image
 
 
+_RECOVERY_OPTIONS = {"btrfs": "skip_balance"}
+"""Added to the workload's own mount options.
+
+btrfs resumes an interrupted balance in a thread that mount starts and does not wait for; an unmount
+soon after frees the roots under it and the kernel oopses (seen on 6.18: btrfs_root_node in
+balance_kthread). One such bug must not end the machine that hunts for the others.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """How to look at crash states. `known` are the op ids of the history, for decoding data.
@@ -67,7 +76,8 @@ def _mount_and_look(
     lane: CrashLane, device: str, look: Look, probe: bool
 ) -> tuple[int, Tree | None, tuple[str, ...]]:
     """(errno of mount or 0, the tree if it mounted, what the usability probe could not do)."""
-    options = ",".join(filter(None, (MOUNT_OPTIONS, look.mount_options)))
+    extra = _RECOVERY_OPTIONS.get(look.fs, "")
+    options = ",".join(filter(None, (MOUNT_OPTIONS, extra, look.mount_options)))
     mount = lane.times.around(mounted(device, lane.crash_mount, look.fs, options), "mount", "unmount")
     with ExitStack() as stack:
         try:
