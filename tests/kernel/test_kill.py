@@ -1,0 +1,91 @@
+"""Kill -9 at random moments: nothing of ours stays, and nothing that was announced is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fuzzer.campaign.index import open_index
+from fuzzer.kernel import procfs
+from fuzzer.kernel.journal import RUN_ROOT, read_journals
+from fuzzer.kernel.process import wait_until
+from fuzzer.kernel.sweep import sweep
+
+pytestmark = pytest.mark.kernel
+
+_KILLS = 20
+_LONGEST_S = 3.0
+_REAPED_S = 5.0
+
+
+def _start(directory: Path) -> subprocess.Popen[str]:
+    """A campaign that finds something every few seconds: with a canary, on one file system it lacks."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fuzzer", "fuzz", "--time", "60s", "--jobs", "2", "--json"),
+            *("--canary", "lose-block", "--dir", str(directory)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def _announced(output: str) -> set[str]:
+    """Ids of findings in complete lines (a killed program may leave half of one)."""
+    lines = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    events = [json.loads(line) for line in lines]
+    return {event["id"] for event in events if event["event"] == "finding"}
+
+
+def _our_leftovers(run_ids: set[str]) -> list[str]:
+    """What of the given runs is still on this machine."""
+    areas = [RUN_ROOT / run_id for run_id in run_ids]
+    left = [str(m.path) for m in procfs.mounts() if any(m.path.is_relative_to(area) for area in areas)]
+    backing = procfs.loop_backing_files()
+    left += [f for f in backing.values() if any(Path(f).is_relative_to(area) for area in areas)]
+    left += [name for pid in procfs.processes() if (name := procfs.comm(pid)) in {f"pc-{i}" for i in run_ids}]
+    groups = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
+    left += [str(g) for root in groups if root.is_dir() for i in run_ids for g in root.glob(f"powercut-{i}*")]
+    return left + [str(area) for area in areas if area.exists()]
+
+
+def _runs_of(pid: int) -> set[str]:
+    """Run ids whose owner is a child of `pid` (the workers own the areas)."""
+    children = {child.pid for child in psutil.Process(pid).children()}
+    return {left.run_id for left in read_journals() if left.owner_pid in children}
+
+
+def test_killed_campaigns_leave_nothing_and_lose_nothing(tmp_path: Path) -> None:
+    rng = random.Random(20)
+    directory = tmp_path / "campaign"
+    announced: set[str] = set()
+    runs: set[str] = set()
+    for _ in range(_KILLS):
+        campaign = _start(directory)
+        moment = time.monotonic() + rng.uniform(0.1, _LONGEST_S)
+        while time.monotonic() < moment and campaign.poll() is None:
+            runs |= _runs_of(campaign.pid)
+            time.sleep(0.05)
+        runs |= _runs_of(campaign.pid)
+        os.kill(campaign.pid, signal.SIGKILL)
+        output, _ = campaign.communicate(timeout=30)
+        announced |= _announced(output)
+    sweep()
+    assert runs, "no campaign got as far as taking a run area: the test tested nothing"
+    # A process that has ended stays visible until init has reaped it.
+    wait_until(lambda: not _our_leftovers(runs), _REAPED_S)
+    assert _our_leftovers(runs) == []
+    with open_index(directory) as index:
+        known = {str(row["id"]) for row in index.list_findings()}
+    assert announced, "no campaign got as far as a finding: the test tested nothing"
+    assert announced <= known
