@@ -107,7 +107,7 @@ def examine(
             break
         with lane.times.phase("build"):
             image = builder.at(state)
-        examiner.judge(state, examiner.recovery_of(image), cut_at(execution.log.entries, state.point))
+        examiner.judge(state, examiner.recovery_of(image), _cut(execution, state))
     else:
         _examine_end(examiner, builder)
     return Examination(
@@ -125,6 +125,10 @@ def _examiner(lane: Lane, execution: Execution, faults: Faults) -> _Examiner:
     return _Examiner(lane, execution, build_versions(execution.history), look, {}, {})
 
 
+def _cut(execution: Execution, state: CrashState) -> Cut:
+    return cut_at(execution.log.entries, state.point, execution.history)
+
+
 def _examine_end(examiner: _Examiner, builder: StateBuilder) -> None:
     """After the clean unmount nothing may be missing, whatever was synced."""
     state = CrashState(len(examiner.execution.log.entries), Kept.EVERYTHING)
@@ -137,7 +141,7 @@ def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Fau
     end = state.point == len(execution.log.entries)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
     recovery = recover(lane, builder.at(state), examiner.look)
-    examiner.judge(state, recovery, LIVE if end else cut_at(execution.log.entries, state.point))
+    examiner.judge(state, recovery, LIVE if end else _cut(execution, state))
     return next(iter(examiner.found.values()), None)
 
 

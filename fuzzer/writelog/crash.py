@@ -16,6 +16,7 @@ from typing import Protocol
 
 from fuzzer.errors import InputError
 from fuzzer.state.history import FOREVER, History
+from fuzzer.workload.model import SETUP
 from fuzzer.writelog.image import Image
 from fuzzer.writelog.model import SYNC_MARK_PREFIX, Entry, Flag
 
@@ -102,21 +103,34 @@ def _sync_points(entries: tuple[Entry, ...], history: History) -> list[int]:
     return [bisect_right(done, event.end_ns) for event in syncs]
 
 
-def cut_at(entries: tuple[Entry, ...], point: int) -> Cut:
+def cut_at(entries: tuple[Entry, ...], point: int, history: History) -> Cut:
     """The times of crash point `point`.
 
-    With times in the log: power goes just before the next entry completes. Without (device-mapper):
-    the last sync mark before the point was put after its call had returned, and nothing is known
-    about when later ops began.
+    With times in the log: power goes just before the next entry completes. Without (device-mapper),
+    sync marks bound both: a mark is put after its call returned, and before its actor goes on.
     """
     if _timed(entries):
         returned = entries[point].done_ns if point < len(entries) else FOREVER
         return Cut(returned, entries[point - 1].done_ns if point else 0)
-    returned = 0
-    for entry in entries[:point]:
+    returned, invoked = 0, FOREVER
+    for entry in entries:
         if entry.mark.startswith(SYNC_MARK_PREFIX):
-            returned = max(returned, int(entry.mark.rsplit(":", 1)[1]) + 1)
-    return Cut(returned, FOREVER)
+            op, returned_ns = map(int, entry.mark.split(":")[1:])
+            if entry.index < point:
+                returned = max(returned, returned_ns + 1)
+            if entry.index >= point - 1:
+                invoked = min(invoked, _next_begin_ns(history, op))
+    return Cut(returned, invoked)
+
+
+def _next_begin_ns(history: History, op: int) -> int:
+    """When the actor of `op` began its next op, or after the last op of the setup the first actor."""
+    marked, following = history.by_id.get(op), history.by_id.get(op + 1)
+    if following is not None:
+        return following.begin_ns
+    if marked is None or marked.actor != SETUP:
+        return FOREVER
+    return next((event.begin_ns for event in history.events if event.actor != SETUP), FOREVER)
 
 
 def _timed(entries: tuple[Entry, ...]) -> bool:
