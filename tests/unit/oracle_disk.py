@@ -355,11 +355,22 @@ class Btrfs(Disk):
                 self._log_existence(inode)
             elif self.world.inodes[inode].kind == "dir":
                 raise NeedCommitError
+            elif key not in self.durable.entries and self.rng.random() < 0.5:
+                # The entry alone: names in directories nobody synced stay.
+                self._keep_elsewhere(directory, key, inode)
             else:
                 self._log_names(inode)
         for key, inode in list(self.durable.entries.items()):
             if key[0] == directory and key not in self.world.entries and key in self.durable.entries:
                 self._log_removal(key, inode)
+
+    def _keep_elsewhere(self, directory: int, key: Key, inode: int) -> None:
+        if inode in self.exchanged:
+            raise NeedCommitError
+        for old in self.durable.names_of(inode):
+            if old[0] == directory and old not in self.world.entries:
+                del self.durable.entries[old]
+        self.durable.entries[key] = inode
 
     def _log_removal(self, key: Key, inode: int) -> None:
         """A name that was moved away need not go (its inode must not be lost); a removed one must."""

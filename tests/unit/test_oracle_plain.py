@@ -1,0 +1,155 @@
+"""The rules that need no history: structure, mount, checker, kernel log, use after recovery."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from fuzzer.state.recovery import FsckResult, Recovery
+from fuzzer.state.tree import Node, Tree
+from oracles import PROFILES, judge
+
+ROOT, DIR, FILE = 2, 3, 4
+
+
+def node(inode: int, kind: str, nlink: int) -> Node:
+    return Node(inode=inode, kind=kind, mode=0o755, nlink=nlink, size=0)
+
+
+def tree(fs: str) -> Tree:
+    """A root with a directory and a file, which has a second name in the directory."""
+    nlink = {"btrfs": (1, 1), "xfs": (3, 2)}[fs]
+    nodes = {
+        ROOT: node(ROOT, "dir", nlink[0]),
+        DIR: node(DIR, "dir", nlink[1]),
+        FILE: node(FILE, "file", 2),
+    }
+    return Tree(ROOT, nodes, {(ROOT, "d"): DIR, (ROOT, "f"): FILE, (DIR, "g"): FILE})
+
+
+def found(fs: str, recovery: Recovery) -> list[str]:
+    return [f"{v.rule} {v.kind}" for v in judge(PROFILES[fs], recovery).violations]
+
+
+def with_node(shown: Tree, inode: int, **changes: object) -> Tree:
+    return replace(shown, nodes={**shown.nodes, inode: replace(shown.nodes[inode], **changes)})
+
+
+def test_clean_tree(fs: str) -> None:
+    assert not found(fs, Recovery(tree=tree(fs), probed=True, fsck=FsckResult(True)))
+
+
+@pytest.mark.parametrize("nlink", [1, 3])
+def test_nlink_is_number_of_names(fs: str, nlink: int) -> None:
+    assert found(fs, Recovery(tree=with_node(tree(fs), FILE, nlink=nlink))) == ["structure nlink"]
+
+
+def test_directory_nlink(fs: str) -> None:
+    broken = with_node(tree(fs), ROOT, nlink=2)
+    assert found(fs, Recovery(tree=broken)) == ["structure directory-nlink"]
+
+
+def test_directory_has_one_parent(fs: str) -> None:
+    shown = tree(fs)
+    shown = replace(shown, entries={**shown.entries, (DIR, "again"): DIR})
+    assert "structure two-parents" in found(fs, Recovery(tree=shown))
+
+
+def test_mount_that_fails(fs: str) -> None:
+    assert found(fs, Recovery(mount_errno=errno.EUCLEAN)) == ["mountable mount-EUCLEAN"]
+
+
+def test_read_that_fails(fs: str) -> None:
+    assert found(fs, Recovery(tree=with_node(tree(fs), FILE, read_errno=errno.EIO))) == ["readable read-EIO"]
+
+
+def test_lookup_that_fails(fs: str) -> None:
+    shown = replace(tree(fs), errors=("d/x: lookup: ESTALE",))
+    assert found(fs, Recovery(tree=shown)) == ["readable look-ESTALE"]
+
+
+def test_probe_that_fails(fs: str) -> None:
+    recovery = Recovery(tree=tree(fs), probed=True, usable_errors=("rmdir ENOTEMPTY: d",))
+    assert found(fs, recovery) == ["usable rmdir ENOTEMPTY"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "BTRFS info (device loop3): start tree-log replay",
+        "BTRFS info (device loop3): checking UUID tree",
+        "XFS (loop3): Mounting V5 Filesystem 7a0b6b0e",
+        "XFS (loop3): Starting recovery (logdev: internal)",
+        "XFS (loop3): Ending recovery (logdev: internal)",
+        "XFS (loop3): Unmounting Filesystem 7a0b6b0e",
+        "Page cache invalidation failure on direct I/O.  Possible data corruption due to collision",
+        "BTRFS error (device loop3): open_ctree failed: -117",
+    ],
+)
+def test_kernel_says_nothing_of_note(fs: str, line: str) -> None:
+    assert not found(fs, Recovery(tree=tree(fs), kernel_log=(line,)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WARNING: CPU: 0 PID: 77 at fs/btrfs/tree-log.c:1234 replay_one_name+0x1/0x2",
+        "kernel BUG at fs/btrfs/extent_io.c:99!",
+        "BUG: kernel NULL pointer dereference, address: 0000000000000010",
+        "BTRFS critical (device loop3): corrupt leaf: root=5 block=30408704 slot=3",
+        "BTRFS: Transaction aborted (error -17)",
+        "BTRFS warning (device loop3): csum failed root 5 ino 257 off 0",
+        "XFS (loop3): Metadata corruption detected at xfs_dinode_verify",
+        "XFS (loop3): Internal error xfs_trans_cancel at line 955",
+        "XFS: Assertion failed: ip->i_nblocks == 0, file: fs/xfs/xfs_inode.c, line: 2300",
+        "INFO: task umount:812 blocked for more than 120 seconds.",
+    ],
+)
+def test_kernel_raises_alarm(fs: str, line: str) -> None:
+    kinds = found(fs, Recovery(tree=tree(fs), kernel_log=("harmless", line)))
+    assert [kind.split(" ")[0] for kind in kinds] == ["kernel-log"]
+
+
+def test_alarms_of_two_runs_have_one_title(fs: str) -> None:
+    def title(device: str, number: int) -> list[str]:
+        line = f"BTRFS critical (device {device} state E): corrupt leaf: root=5 block={number} slot=3"
+        return found(fs, Recovery(tree=tree(fs), kernel_log=(line,)))
+
+    assert title("loop3", 30408704) == title("loop17", 5)
+
+
+INCOMPLETE = (
+    "Phase 3 - for each AG...\n        - process known inodes and perform inode discovery...\n"
+    "attribute entry 0 in attr block 0, inode 131 is INCOMPLETE\n"
+    "problem with attribute contents in inode 131\nwould clear attr fork\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("on", "output", "expected"),
+    [
+        ("btrfs", "[1/7] checking root items\nfound 147456 bytes used, no error found\n", "fsck no message"),
+        ("btrfs", "[5/7] checking fs roots\nroot 5 inode 257 errors 200, dir isize wrong\n", "fsck root N"),
+        ("btrfs", "[3/7] checking free space cache\ncache appears valid but isn't 22020096\n", ""),
+        ("btrfs", "[3/7] checking free space tree\ncache appears valid but isn't 22020096\n", "fsck cache"),
+        (
+            "btrfs",
+            "[3/7] checking free space cache\ncache appears valid but isn't 5\nroot 5 inode 257 errors 1\n",
+            "fsck cache",
+        ),
+        ("xfs", "bad CRC for inode 131\n", "fsck bad CRC for inode N"),
+        ("xfs", INCOMPLETE, ""),
+        ("xfs", INCOMPLETE + "bad CRC for inode 131\n", "fsck attribute entry"),
+        ("xfs", "problem with attribute contents in inode 131\n", "fsck problem"),
+    ],
+)
+def test_checker(on: str, output: str, expected: str) -> None:
+    kinds = found(on, Recovery(tree=tree(on), fsck=FsckResult(True, 1, output)))
+    assert len(kinds) == bool(expected)
+    assert not kinds or kinds[0].startswith(expected)
+
+
+def test_checker_that_did_not_run_says_nothing(fs: str) -> None:
+    assert not found(fs, Recovery(tree=tree(fs), fsck=FsckResult(False, 1, "bad")))

@@ -1,0 +1,636 @@
+"""Every rule, by hand: what must pass and what must not. The words are explained in oracle_cases.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from oracle_cases import Has, Script, judge_case, make_tree
+
+from fuzzer.state.xattr_value import xattr_value
+
+BOTH = ("btrfs", "xfs")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tree after the crash."""
+
+    names: str
+    inodes: dict[str, Has]
+
+
+def show(names: str = "", **inodes: Has) -> Shown:
+    return Shown(names, inodes)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`bad` pairs a tree with the `rule kind` it must be reported as."""
+
+    title: str
+    history: str
+    ok: tuple[Shown, ...]
+    bad: tuple[tuple[str, Shown], ...] = ()
+    fs: tuple[str, ...] = BOTH
+    cut_ns: int | None = None
+
+
+def data(runs: str, **more: object) -> Has:
+    return Has(runs, **more)  # type: ignore[arg-type]
+
+
+NAMES = (
+    Row(
+        "nothing synced: anything it ever was",
+        "1-2 create a\n3-4 rename a b",
+        (show(), show("a"), show("b=a")),
+        (("names rename-both", show("a b=a")), ("names name-from-nowhere", show("c=a"))),
+    ),
+    Row("create, fsync file", "1-2 create a\n3-4 fsync a", (show("a"),), (("names missing-name", show()),)),
+    Row(
+        "create, fsync file: with its new ancestors",
+        "1-2 mkdir d\n3-4 mkdir d/e\n5-6 create d/e/f\n7-8 fsync d/e/f",
+        (show("d d/e d/e/f"),),
+        (("names missing-name", show("d d/e")), ("names missing-name", show())),
+    ),
+    Row(
+        "fsync of the directory: its entries, not its subdirectories'",
+        "1-2 mkdir d\n3-4 sync\n5-6 create x\n7-8 create d/y\n9-10 fsync .",
+        (show("d x"), show("d x d/y")),
+        (("names missing-name", show("d d/y")),),
+    ),
+    Row("symlink, fsync directory", "1-2 symlink t s\n3-4 fsync .", (show("s"),), (
+        ("names missing-name", show()),
+        ("names wrong-target", show("s", s=Has(target=""))),
+        ("names wrong-type", show("s", s=Has(kind="file"))),
+    )),
+    Row(
+        "link, fsync file: both names",
+        "1-2 create a\n3-4 link a b\n5-6 fsync a",
+        (show("a b=a"),),
+        (("names missing-name", show("a")), ("names missing-name", show("b=a"))),
+    ),
+    Row(
+        "link into a new directory, removed again: the directory need not exist",
+        "1-2 create a\n3-4 sync\n5-6 mkdir d\n7-8 link a d/a\n9-10 unlink d/a\n11-12 fsync a",
+        (show("a"), show("a d")),
+        (("names resurrected-name", show("a d d/a=a")),),
+    ),
+    Row(
+        "rename, fsync file",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 fsync b",
+        (show("b=a"),),
+        (("names missing-name", show("a")), ("names lost-inode", show())),
+    ),
+    Row(
+        "rename over a file, fsync",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b\n9-10 fsync b",
+        (show("b=a"),),
+        (("names old-binding", show("a b")), ("names rename-both", show("a b=a"))),
+    ),
+    Row(
+        "rename, fsync of the new directory",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"),),
+        (("names missing-name", show("d a")),),
+    ),
+    Row(
+        "rename, fsync of the old directory: not lost, but no promise where",
+        "1-2 mkdir d\n3-4 create d/a\n5-6 sync\n7-8 rename d/a a\n9-10 fsync d",
+        (show("d d/a"), show("d a=d/a")),
+        (("names lost-inode", show("d")),),
+    ),
+    Row(
+        "new file moved out of its directory, fsync of that: it was in nothing that was logged",
+        "1-2 mkdir d\n3-4 sync\n5-6 create a\n7-8 rename a d/a\n9-10 fsync .",
+        (show("d"), show("d a"), show("d d/a=a")),
+    ),
+    Row(
+        "move to another directory, fsync of that: xfs shows it whole",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"),),
+        (("names rename-both", show("d a d/a=a")),),
+        fs=("xfs",),
+    ),
+    Row(
+        "move to another directory, fsync of that: btrfs may show the old name too",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"), show("d a d/a=a")),
+        fs=("btrfs",),
+    ),
+    Row(
+        "move to another directory, fsync of the file: at the new place only",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d/a",
+        (show("d d/a=a"),),
+        (("names rename-both", show("d a d/a=a")), ("names resurrected-name", show("d a d/a=a"))),
+    ),
+    Row(
+        "moved twice, fsync of the directory in between: it is not lost",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 rename d/a b\n11-12 fsync d",
+        (show("d a"), show("d b=a")),
+        (("names lost-inode", show("d")),),
+    ),
+    Row(
+        "unlink, new file, rename away, fsync of it: the first file may show again",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 unlink a\n9-10 symlink t b\n11-12 rename b a\n"
+        "13-14 rename a d/b\n15-16 fsync d",
+        (show("d d/b=b"), show("d a d/b=b")),
+        (("names missing-name", show("d")),),
+    ),
+    Row(
+        "rename a to b, new a, fsync new a",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 symlink t s\n"
+        "9-10 create c\n11-12 rename c a\n13-14 fsync a",
+        (show("a=c b=a"), show("a=c b=a s")),
+        (("names lost-inode", show("a=c")), ("names missing-name", show("b=a"))),
+    ),
+    Row(
+        "exchange, fsync of one side: both or none",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=exchange\n9-10 fsync a",
+        (show("a b"), show("a=b b=a")),
+        (
+            ("names rename-both", show("a b=a")),
+            ("names lost-inode", show("a b=a")),
+            ("names missing-name", show("a")),
+        ),
+    ),
+    Row(
+        "exchange, sync",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=exchange\n9-10 sync",
+        (show("a=b b=a"),),
+        (("names old-binding", show("a b")),),
+    ),
+    Row(
+        "noreplace that failed changes nothing",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=noreplace !EEXIST",
+        (show("a b"),),
+        (("names missing-name", show("b=a")),),
+    ),
+    Row(
+        "rename between two names of one inode does nothing",
+        "1-2 create a\n3-4 link a b\n5-6 sync\n7-8 rename a b other=a\n9-10 fsync b",
+        (show("a b=a"),),
+        (("names missing-name", show("b=a")),),
+    ),
+    Row(
+        "unlink, fsync of the directory",
+        "1-2 create a\n3-4 sync\n5-6 unlink a\n7-8 fsync .",
+        (show(),),
+        (("names resurrected-name", show("a")),),
+    ),
+    Row(
+        "unlink one of two links, fsync by the other",
+        "1-2 mkdir d\n3-4 create a\n5-6 link a d/b\n7-8 sync\n9-10 unlink d/b\n11-12 fsync a",
+        (show("a d"),),
+        (("names resurrected-name", show("a d d/b=a")), ("names missing-name", show("d"))),
+    ),
+    Row(
+        "unlink without sync: there or not",
+        "1-2 create a\n3-4 sync\n5-6 unlink a",
+        (show(), show("a")),
+    ),
+    Row(
+        "unlink of another file does not excuse a lost one",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 unlink a",
+        (show("b"), show("a b")),
+        (("names lost-inode", show("a")),),
+    ),
+    Row(
+        "a rename in flight: old or new, never neither, never both",
+        "1-2 create a\n3-4 sync\n5-? rename a b",
+        (show("a"), show("b=a")),
+        (("names lost-inode", show()), ("names rename-both", show("a b=a"))),
+    ),
+    Row(
+        "create in flight at the crash",
+        "1-2 mkdir d\n3-4 fsync d\n5-? create d/a",
+        (show("d"), show("d d/a")),
+        (("names missing-name", show()),),
+    ),
+    Row(
+        "op that began after the crash cannot show",
+        "1-2 create a\n3-4 sync\n5-6 create b",
+        (show("a"),),
+        (("names name-from-nowhere", show("a b")),),
+        cut_ns=5,
+    ),
+    Row(
+        "fsync that had not returned at the crash promises nothing",
+        "1-2 create a\n3-9 fsync a",
+        (show(), show("a")),
+        cut_ns=8,
+    ),
+    Row(
+        "create that overlaps fsync: in or out",
+        "1-2 mkdir d\n3-4 sync\n5-8 create d/a\n7-10 fsync d",
+        (show("d"), show("d d/a")),
+    ),
+    Row(
+        "rename raced with unlink of its target",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-12 unlink b\n8-11 rename a b other=b\n13-14 fsync .",
+        (show("b=a"), show()),
+    ),
+    Row(
+        "rename raced with unlink of its source",
+        "1-2 create a\n3-4 sync\n5-10 rename a b\n6-9 unlink a !ENOENT\n11-12 fsync .",
+        (show("b=a"),),
+        (("names missing-name", show("a")),),
+    ),
+    Row(
+        "mkdir raced with rename: the inode it looked up is not its own",
+        "1-2 create x\n3-4 mkdir e\n5-6 sync\n7-16 mkdir d subject=e\n8-12 rename e d other=e\n17-18 sync",
+        (show("x d=e", e=Has(mode=0o755)),),
+        (("names missing-name", show("d=e")),),
+    ),
+    Row(
+        "directory renamed: what is in it stays in it",
+        "1-2 mkdir d\n3-4 create d/a\n5-6 rename d e\n7-8 create e/b\n9-10 fsync e/b",
+        (show("e=d e/b"), show("d d/b=e/b"), show("e=d e/a=d/a e/b"), show("d d/a d/b=e/b")),
+        (("names missing-name", show("e=d")), ("names lost-inode", show())),
+    ),
+    Row(
+        "directory renamed, then fsynced itself: it exists, no promise where",
+        "1-2 mkdir d\n3-4 sync\n5-6 rename d e\n7-8 fsync e",
+        (show("d"), show("e=d")),
+        (("names lost-inode", show()),),
+    ),
+    Row(
+        "fdatasync promises the name a file was made at, no rename",
+        "1-2 create a\n3-4 fdatasync a\n5-6 rename a b\n7-8 fdatasync b",
+        (show("a"), show("b=a")),
+        (("names lost-inode", show()),),
+    ),
+    Row(
+        "unlink of the last name, then fsync of the open file: it is gone",
+        "1-2 create a\n3-4 sync\n5-6 unlink a\n7-8 fsync a subject=a",
+        (show(),),
+        (("names resurrected-name", show("a")),),
+    ),
+)  # fmt: skip
+
+W4 = "1-2 create a\n"
+DATA = (
+    Row(
+        "write, fsync",
+        W4 + "w: 3-4 write a 0 8192\n5-6 fsync a",
+        (show("a", a=data("w:0-8192")),),
+        (
+            ("data lost-to-zero", show("a", a=data("w:0-4096 0:4096-8192"))),
+            ("data foreign-data", show("a", a=data("?:0-8 w:8-8192"))),
+            ("data misplaced-data", show("a", a=data("w@4096:0-4096 w:4096-8192"))),
+            ("size size-too-small", show("a", a=data("w:0-4096"))),
+            ("size size-too-small", show("a")),
+        ),
+    ),
+    Row(
+        "write without sync: old or new, page by page",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\nw: 7-8 write a 0 8192",
+        (show("a", a=data("v:0-8192")), show("a", a=data("v:0-512 w:512-8192"))),
+        (("data lost-to-zero", show("a", a=data("0:0-8 v:8-8192"))),),
+    ),
+    Row(
+        "overwrite, fsync",
+        W4 + "v: 3-4 write a 0 4096\nw: 5-6 write a 8 8\n7-8 fsync a",
+        (show("a", a=data("v:0-8 w:8-16 v:16-4096")),),
+        (("data old-data", show("a", a=data("v:0-4096"))),),
+    ),
+    Row(
+        "write that overlaps fsync: in or out",
+        W4 + "v: 3-4 write a 0 8192\nw: 5-8 write a 0 8192\n7-10 fsync a",
+        (
+            show("a", a=data("v:0-8192")),
+            show("a", a=data("w:0-8192")),
+            show("a", a=data("v:0-4096 w:4096-8192")),
+        ),
+        (("data lost-to-zero", show("a", a=data("0:0-4096 w:4096-8192"))),),
+    ),
+    Row(
+        "two writes that overlap: either wins, nothing older",
+        W4 + "u: 3-4 write a 0 4096\nv: 5-9 write a 0 4096\nw: 6-8 write a 0 4096\n10-11 fsync a",
+        (show("a", a=data("v:0-4096")), show("a", a=data("w:0-4096")), show("a", a=data("w:0-8 v:8-4096"))),
+        (("data old-data", show("a", a=data("u:0-4096"))),),
+    ),
+    Row(
+        "write in flight at the crash",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-? write a 0 4096",
+        (show("a", a=data("v:0-4096")), show("a", a=data("w:0-512 v:512-4096"))),
+    ),
+    Row(
+        "failed write: may have happened in part, promises nothing",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-8 write a 0 4096 !ENOSPC\n9-10 fsync a",
+        (show("a", a=data("v:0-4096")), show("a", a=data("w:0-4096"))),
+        (("data lost-to-zero", show("a", a=data("0:0-4096"))),),
+    ),
+    Row(
+        "failed for a reason that comes before any effect",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-8 write a 0 4096 !EINVAL\n9-10 fsync a",
+        (show("a", a=data("v:0-4096")),),
+        (("data misplaced-data", show("a", a=data("w:0-4096"))),),
+    ),
+    Row(
+        "fsync that failed: data it was to write may be lost, a later success does not bring it back",
+        W4 + "3-4 fsync a\nw: 5-6 write a 0 4096\n7-8 fsync a !EIO\n9-10 fsync a",
+        (show("a", a=data("w:0-4096")), show("a"), show("a", a=data("0:0-4096"))),
+        (("data foreign-data", show("a", a=data("?:0-4096"))), ("names missing-name", show())),
+    ),
+    Row(
+        "data written after a failed fsync is covered by the next",
+        W4 + "3-4 fsync a !EIO\nw: 5-6 write a 0 4096\n7-8 fsync a",
+        (show("a", a=data("w:0-4096")),),
+        (("data lost-to-zero", show("a", a=data("0:0-4096"))),),
+    ),
+    Row(
+        "fsync of another file promises nothing here",
+        W4 + "w: 3-4 write a 0 4096\n5-6 create b\n7-8 fsync b",
+        (show("b"), show("a b"), show("a b", a=data("w:0-4096"))),
+    ),
+    Row(
+        "O_DSYNC promises its range only",
+        W4 + "v: 3-4 write a 0 8192\nw: 5-6 write a 4096 4096 sync=dsync",
+        (show("a", a=data("0:0-4096 w:4096-8192")), show("a", a=data("v:0-4096 w:4096-8192"))),
+        (
+            ("data old-data", show("a", a=data("v:0-8192"))),
+            ("size size-too-small", show("a", a=data("v:0-4096"))),
+            ("names missing-name", show()),
+        ),
+    ),
+    Row(
+        "O_DIRECT alone promises nothing",
+        W4 + "3-4 sync\nw: 5-6 dwrite a 0 4096",
+        (show("a"), show("a", a=data("w:0-4096")), show("a", a=data("0:0-4096"))),
+    ),
+    Row(
+        "msync promises its range only",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\nw: 7-8 mwrite a 0 8192\n9-10 msync a 0 4096",
+        (show("a", a=data("w:0-4096 v:4096-8192")), show("a", a=data("w:0-8192"))),
+        (("data old-data", show("a", a=data("v:0-8192"))),),
+    ),
+    Row(
+        "mwrite with msync promises its own stores",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\nw: 7-8 mwrite a 0 4096 msync=sync",
+        (show("a", a=data("w:0-4096 v:4096-8192")),),
+        (("data old-data", show("a", a=data("v:0-8192"))),),
+    ),
+    Row(
+        "mwrite with MS_ASYNC and sync_file_range promise nothing",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-8 mwrite a 0 4096 msync=async\n"
+        "9-10 sync_file_range a 0 0",
+        (show("a", a=data("v:0-4096")), show("a", a=data("w:0-4096"))),
+    ),
+    Row(
+        "a direct write that overlaps stores through a mapping has no floor",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-10 dwrite a 0 4096\n"
+        "m: 8-9 mwrite a 0 8\n11-12 fsync a",
+        (show("a", a=data("w:0-4096")), show("a", a=data("m:0-8 v:8-4096"))),
+        (
+            ("data lost-to-zero", show("a", a=data("0:0-4096"))),
+            ("data old-data", show("a", a=data("v:0-4096"))),
+        ),
+    ),
+    Row(
+        "punch, fsync: zero stays zero",
+        W4 + "v: 3-4 write a 0 8192\n5-6 sync\n7-8 fallocate a 0 4096 mode=punch\n9-10 fsync a",
+        (show("a", a=data("0:0-4096 v:4096-8192")),),
+        (("data old-data", show("a", a=data("v:0-8192"))),),
+    ),
+    Row(
+        "truncate down then up: zero in between",
+        W4 + "v: 3-4 write a 0 8192\n5-6 sync\n7-8 truncate a 4096\n9-10 truncate a 8192\n11-12 fsync a",
+        (show("a", a=data("v:0-4096 0:4096-8192")),),
+        (
+            ("data old-data", show("a", a=data("v:0-8192"))),
+            ("size size-too-small", show("a", a=data("v:0-4096"))),
+        ),
+    ),
+    Row(
+        "truncate down then up without sync: any of the three",
+        W4 + "v: 3-4 write a 0 8192\n5-6 sync\n7-8 truncate a 4096\n9-10 truncate a 8192",
+        (
+            show("a", a=data("v:0-8192")),
+            show("a", a=data("v:0-4096")),
+            show("a", a=data("v:0-4096 0:4096-8192")),
+        ),
+        (("size size-too-small", show("a", a=data("v:0-512"))),),
+    ),
+    Row(
+        "clone, fdatasync of the destination",
+        W4 + "3-4 create b\nv: 5-6 write a 0 8192\n7-8 clone a b 0 4096 4096\n9-10 fdatasync b",
+        (
+            show("a b", b=data("0:0-4096 v/a@0:4096-8192")),
+            show("b", b=data("0:0-4096 v/a@0:4096-8192")),
+        ),
+        (
+            ("data lost-to-zero", show("b", b=data("0:0-8192"))),
+            ("data misplaced-data", show("b", b=data("0:0-4096 v/a@4096:4096-8192"))),
+            ("data misplaced-data", show("b", b=data("v/a@0:0-4096 0:4096-8192"))),
+        ),
+    ),
+    Row(
+        "clone while its source is overwritten: either content, nothing older",
+        W4 + "3-4 create b\nu: 5-6 write a 0 4096\nv: 7-8 write a 0 4096\nw: 9-12 write a 0 4096\n"
+        "10-14 clone a b 0 0 4096\n15-16 fsync b",
+        (
+            show("b", b=data("v/a@0:0-4096")),
+            show("b", b=data("w/a@0:0-4096")),
+            show("b", b=data("v/a@0:0-8 w/a@8:8-4096")),
+        ),
+        (
+            ("data misplaced-data", show("b", b=data("u/a@0:0-4096"))),
+            ("data lost-to-zero", show("b", b=data("0:0-4096"))),
+        ),
+    ),
+    Row(
+        "source overwritten after the clone: the copy keeps the old words",
+        W4 + "3-4 create b\nv: 5-6 write a 0 4096\n7-8 clone a b 0 0 4096\n"
+        "w: 9-10 write a 0 4096\n11-12 sync",
+        (show("a b", a=data("w:0-4096"), b=data("v/a@0:0-4096")),),
+        (
+            ("data misplaced-data", show("a b", a=data("w:0-4096"), b=data("w/a@0:0-4096"))),
+            ("data old-data", show("a b", a=data("v:0-4096"), b=data("v/a@0:0-4096"))),
+        ),
+    ),
+    Row(
+        "words of another file are a bug, wherever they came from",
+        W4 + "3-4 create b\nv: 5-6 write a 0 4096\n7-8 write b 0 4096",
+        (show("a b"),),
+        (("data misplaced-data", show("a b", b=data("v/a:0-4096"))),),
+    ),
+    Row(
+        "collapse moves words: only their owner counts",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fallocate a 0 4096 mode=collapse\n7-8 fsync a\n"
+        "9-10 create b\nw: 11-12 write b 0 8",
+        (show("a", a=data("v@4096:0-4096")),),
+        (
+            ("data foreign-data", show("a", a=data("?:0-4096"))),
+            ("data misplaced-data", show("a", a=data("w/b@0:0-8"))),
+        ),
+    ),
+)  # fmt: skip
+
+SIZES = (
+    Row(
+        "an append shows in parts, at sectors",
+        W4 + "3-4 sync\nw: 5-6 write a 0 10000",
+        tuple(show("a", a=data(f"w:0-{n}") if n else Has()) for n in (0, 512, 4096, 8192, 10000)),
+        (
+            ("size size-from-nowhere", show("a", a=data("w:0-1000"))),
+            ("size size-from-nowhere", show("a", a=data("w:0-10000 0:10000-10240"))),
+        ),
+    ),
+    Row(
+        "the block at the old end is written whole once the file goes on behind it",
+        W4 + "3-4 sync\nv: 5-6 write a 0 4104\nw: 7-8 write a 100000 8",
+        (show("a", a=data("v:0-4104 0:4104-8192")), show("a", a=data("v:0-4104"))),
+        (("size size-from-nowhere", show("a", a=data("v:0-4104 0:4104-4200"))),),
+    ),
+    Row(
+        "truncate up shows in parts as well",
+        W4 + "v: 3-4 write a 0 104\n5-6 truncate a 10000",
+        (show("a", a=data("v:0-104 0:104-4096")), show("a", a=data("v:0-104 0:104-10000"))),
+        (("size size-from-nowhere", show("a", a=data("v:0-104 0:104-4000"))),),
+    ),
+    Row(
+        "truncate down, fsync",
+        W4 + "v: 3-4 write a 0 8192\n5-6 sync\n7-8 truncate a 1000\n9-10 fsync a",
+        (show("a", a=data("v:0-1000")),),
+        (
+            ("size size-too-large", show("a", a=data("v:0-8192"))),
+            ("size size-too-small", show("a", a=data("v:0-512"))),
+        ),
+    ),
+    Row(
+        "truncate down, fsync, append",
+        W4 + "v: 3-4 write a 0 8192\n5-6 truncate a 1000\n7-8 fsync a\nw: 9-10 write a 1000 3096",
+        (show("a", a=data("v:0-1000")), show("a", a=data("v:0-1000 w:1000-4096"))),
+        (
+            ("size size-too-large", show("a", a=data("v:0-1000 0:1000-8192"))),
+            ("data old-data", show("a", a=data("v:0-4096"))),
+        ),
+    ),
+    Row(
+        "append, fsync, truncate down",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\n7-8 truncate a 1000",
+        (show("a", a=data("v:0-8192")), show("a", a=data("v:0-1000"))),
+        (("size size-too-small", show("a", a=data("v:0-512"))),),
+    ),
+    Row(
+        "append and truncate that overlap, fsync: either order",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-10 write a 4096 4096\n8-9 truncate a 0\n11-12 fsync a",
+        (show("a"), show("a", a=data("0:0-4096 w:4096-8192"))),
+        (("size size-from-nowhere", show("a", a=data("0:0-12288"))),),
+    ),
+    Row(
+        "truncate step by step: btrfs may stop in between",
+        W4 + "v: 3-4 write a 0 12288\n5-6 fsync a\n7-? truncate a 0",
+        (show("a", a=data("v:0-8192")), show("a")),
+        (("size size-from-nowhere", show("a", a=data("v:0-1000"))),),
+    ),
+    Row(
+        "fallocate: extends, keeps, unshare extends",
+        W4 + "3-4 fallocate a 0 4096 mode=alloc\n5-6 fallocate a 0 8192 mode=keep\n7-8 fsync a\n"
+        "9-10 fallocate a 0 12296 mode=unshare",
+        (show("a", a=data("0:0-4096")), show("a", a=data("0:0-12296"))),
+        (("size size-too-small", show("a")),),
+    ),
+    Row(
+        "clone of everything there was: as large as that",
+        W4 + "v: 3-4 write a 0 1000\n5-6 create b\n7-8 clone a b 0 0 0\n9-10 fsync b",
+        (show("b", b=data("v/a@0:0-1000")),),
+        (("data misplaced-data", show("b", b=data("v/a@8:0-992"))),),
+    ),
+)  # fmt: skip
+
+ATTRIBUTES = (
+    Row(
+        "chmod, fsync",
+        W4 + "3-4 chmod a 600\n5-6 fsync a",
+        (show("a", a=Has(mode=0o600)),),
+        (("mode old-mode", show("a")), ("mode old-mode", show("a", a=Has(mode=0o777)))),
+    ),
+    Row(
+        "chmod, fdatasync: no promise",
+        W4 + "3-4 chmod a 600\n5-6 fdatasync a",
+        (show("a"), show("a", a=Has(mode=0o600))),
+        (("mode mode-from-nowhere", show("a", a=Has(mode=0))),),
+    ),
+    Row(
+        "chmod, fsync of the directory it is in: no promise",
+        W4 + "3-4 chmod a 600\n5-6 fsync .",
+        (show("a"), show("a", a=Has(mode=0o600))),
+    ),
+    Row(
+        "chmod of the root, fsync of it",
+        "1-2 chmod . 700\n3-4 fsync .",
+        (show("", root=Has(mode=0o700)),),
+        (("mode old-mode", show("")),),
+    ),
+    Row(
+        "chmod of the root without sync: nobody knows what it was",
+        "1-2 chmod . 700",
+        (show(), show("", root=Has(mode=0o711))),
+    ),
+    Row(
+        "mkdir takes no set-id bits but may inherit one",
+        "1-2 mkdir d mode=6755\n3-4 sync",
+        (show("d", d=Has(mode=0o755)), show("d", d=Has(mode=0o2755))),
+        (("mode old-mode", show("d", d=Has(mode=0o6755))),),
+    ),
+    Row(
+        "chmod overlaps fsync: in or out",
+        W4 + "3-4 fsync a\n5-8 chmod a 600\n6-9 fsync a",
+        (show("a"), show("a", a=Has(mode=0o600))),
+    ),
+)
+
+
+_ROWS = [(row, on) for row in (*NAMES, *DATA, *SIZES, *ATTRIBUTES) for on in row.fs]
+
+
+@pytest.mark.parametrize(("row", "on"), _ROWS, ids=[f"{on}: {row.title}" for row, on in _ROWS])
+def test_row(row: Row, on: str) -> None:
+    script = Script(row.history)
+    for shown in row.ok:
+        tree = make_tree(script, on, shown.names, **shown.inodes)
+        found = judge_case(script, on, tree, row.cut_ns).violations
+        assert not found, (shown, found[0])
+    for expected, shown in row.bad:
+        tree = make_tree(script, on, shown.names, **shown.inodes)
+        kinds = {f"{v.rule} {v.kind}" for v in judge_case(script, on, tree, row.cut_ns).violations}
+        assert expected in kinds, (shown, kinds)
+
+
+def _value(script: Script, label: str) -> tuple[tuple[str, bytes], ...]:
+    event = script.ops[label]
+    return (("user.k", xattr_value(event.id, event.op.number("size"))),)
+
+
+XATTRS = W4 + "x: 3-4 setxattr a k\n5-6 fsync a\ny: 7-8 setxattr a k\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "value", "expected"),
+    [
+        ("", "x", ""),
+        ("", "y", ""),
+        ("", None, "xattr missing-xattr"),
+        ("9-10 fsync a", "y", ""),
+        ("9-10 fsync a", "x", "xattr old-xattr"),
+        ("9-10 fdatasync a", "x", ""),
+        ("9-10 fsync a\n11-12 removexattr a k", None, ""),
+        ("9-10 removexattr a k\n11-12 fsync a", "y", "xattr resurrected-xattr"),
+        ("9-10 removexattr a k !ENODATA\n11-12 fsync a", None, "xattr missing-xattr"),
+    ],
+)
+def test_xattrs_on_btrfs(rest: str, value: str | None, expected: str) -> None:
+    script = Script(XATTRS + rest)
+    tree = make_tree(script, "btrfs", "a", a=Has(xattrs=_value(script, value) if value else ()))
+    found = {f"{v.rule} {v.kind}" for v in judge_case(script, "btrfs", tree).violations}
+    assert found == ({expected} if expected else set())
+
+
+def test_xfs_may_lose_an_xattr_that_is_being_replaced() -> None:
+    script = Script(XATTRS)
+    assert not judge_case(script, "xfs", make_tree(script, "xfs", "a")).violations
+    script = Script(XATTRS + "9-10 fsync a")
+    assert judge_case(script, "xfs", make_tree(script, "xfs", "a")).violations
