@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fuzzer.state.inode import inode_generation, inode_number
 from fuzzer.workload.ops import WORD_BYTES
 
 Words = NDArray[np.uint64]
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
-_HALF = np.uint64(32)
+_HALF, _ONE = np.uint64(32), np.uint64(1)
 _ID_SHIFT, _TAG_SHIFT = np.uint64(40), np.uint64(24)
 _TAG_MASK, _OFFSET_MASK = np.uint64(0xFFFF), np.uint64(0xFFFFFF)
 
@@ -43,8 +44,9 @@ class Run:
 
 def file_tag(inode: int) -> int:
     """16-bit tag of an inode identity; never 0."""
-    mixed = (inode * 0x9E3779B97F4A7C15 ^ inode >> 64) & ((1 << 64) - 1)
-    return (mixed >> 48) or 1
+    number, generation = inode_number(inode), inode_generation(inode)
+    mixed = number * 0x9E3779B97F4A7C15 ^ generation * 0xC2B2AE3D27D4EB4F
+    return (mixed >> 48 & 0xFFFF) or 1
 
 
 def encode(op: int, tag: int, offset: int, length: int) -> bytes:
@@ -91,29 +93,47 @@ def _unmix(words: Words) -> Words:
 
 def _runs(words: Words, offset: int, length: int, known: Words) -> tuple[Run, ...]:
     plain = _unmix(words)
-    ops = (plain >> _ID_SHIFT).astype(np.int64)
-    tags = ((plain >> _TAG_SHIFT) & _TAG_MASK).astype(np.int64)
-    here = np.arange(offset // WORD_BYTES, offset // WORD_BYTES + len(words), dtype=np.int64)
-    shifts = here - (plain & _OFFSET_MASK).astype(np.int64)
-    stamped = np.isin(ops, known.astype(np.int64))
-    ops[~stamped] = FOREIGN
-    ops[words == 0] = ZERO
+    heads = _heads(plain)
+    first = plain[heads]
+    ops = (first >> _ID_SHIFT).astype(np.int64)
+    tags = ((first >> _TAG_SHIFT) & _TAG_MASK).astype(np.int64)
+    shifts = heads + offset // WORD_BYTES - (first & _OFFSET_MASK).astype(np.int64)
+    ops[~np.isin(ops, known.astype(np.int64))] = FOREIGN
+    ops[first == 0] = ZERO
     tags[ops <= 0] = 0
     shifts[ops <= 0] = 0
+    # Neighbours may still be one run: words that name no op are foreign whatever else they say.
     cuts = (np.diff(ops) != 0) | (np.diff(tags) != 0) | (np.diff(shifts) != 0)
-    starts = np.concatenate([[0], np.flatnonzero(cuts) + 1])
-    ends = np.append(starts[1:], len(words))
+    chosen = np.concatenate([[0], np.flatnonzero(cuts) + 1])
+    ends = np.append(heads[chosen[1:]], len(words))
     limit = offset + length
     return tuple(
         Run(
-            offset + int(a) * WORD_BYTES,
+            offset + int(heads[a]) * WORD_BYTES,
             min(offset + int(b) * WORD_BYTES, limit),
             int(ops[a]),
             int(tags[a]),
             int(shifts[a]) * WORD_BYTES,
         )
-        for a, b in zip(starts, ends, strict=True)
+        for a, b in zip(chosen, ends, strict=True)
     )
+
+
+def _heads(plain: Words) -> NDArray[np.int64]:
+    """Indices of words that do not just continue the word before.
+
+    A stamp goes on with the next number, zeroes with zero. Looking only at these few words makes the
+    rest of decoding cost nothing.
+    """
+    step = np.diff(plain)
+    stop = step != _ONE
+    stop &= (step | plain[1:]) != 0
+    heads = np.concatenate([[0], np.flatnonzero(stop) + 1])
+    # The next number after the largest offset runs over into the tag: no continuation.
+    left = (_OFFSET_MASK - (plain[heads] & _OFFSET_MASK)).astype(np.int64) + 1
+    over = heads + left < np.append(heads[1:], len(plain))
+    over &= plain[heads] != 0
+    return np.union1d(heads, (heads + left)[over]) if over.any() else heads
 
 
 def join(runs: list[Run]) -> tuple[Run, ...]:
