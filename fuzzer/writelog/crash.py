@@ -193,10 +193,13 @@ class StateBuilder:
             self._apply(self._durable, entry)
 
     def _flush(self, flush: Entry) -> None:
-        """What had completed when the flush arrived becomes durable, in log order."""
+        """What had completed when the flush arrived becomes durable, in log order.
+
+        FUA writes that completed while the flush was under way already are; they go over older ones again.
+        """
         late = [e for e in self._pending if e.done_ns > flush.arrived_ns]
         for entry in self._pending:
-            if entry.done_ns <= flush.arrived_ns:
+            if entry.done_ns <= flush.arrived_ns or entry.flags & Flag.FUA:
                 self._apply(self._durable, entry)
         self._pending = late
 
