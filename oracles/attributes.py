@@ -48,7 +48,7 @@ def check_mode(case: Case) -> Iterator[Violation]:
             subject=path,
             promised=promised,
             found=f"mode {node.mode:o}",
-            source=case.profile.source("mode"),
+            source=case.source("mode", sync),
             sync=sync,
         )
 
@@ -84,7 +84,7 @@ def _check_xattr(
         subject=f"user.{name} of {path}",
         promised=promised,
         found="absent" if value is None else f"{len(value)} bytes {value[:24]!r}",
-        source=case.profile.source("xattr"),
+        source=case.source("xattr", sync),
         sync=sync,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 _FSYNC = "fsync(2): all modified data and metadata of the file; "
 
 BTRFS_SOURCES = {
-    "sync": "sync(2): waits for all data and metadata; btrfs_sync_fs() commits the transaction",
+    "sync": "sync(2): sync and syncfs give the same guarantees as fsync called on every file",
     "data": _FSYNC + "fstests generic/065, generic/311 and the log tree (fs/btrfs/tree-log.c)",
     "size": _FSYNC + "fstests generic/392, generic/468",
     "mode": _FSYNC + "fstests generic/489",

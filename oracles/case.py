@@ -46,6 +46,12 @@ class Case:
         assert self.history is not None
         return self.history[1]
 
+    def source(self, promise: str, sync: int) -> str:
+        """Where the promise is written down, given the sync call that made it."""
+        event = self.versions.history.by_id.get(sync)
+        everything = event is not None and event.op.name in ("sync", "syncfs")
+        return self.profile.source("sync" if everything else promise)
+
     def sync_label(self, sync: int) -> str:
         """`fsync b by w1` for people; "the clean shutdown" where no call made the promise."""
         event = self.versions.history.by_id.get(sync)

@@ -131,7 +131,7 @@ def _check_piece(
         subject=where,
         promised=f"data durable by {case.sync_label(sync)}",
         found=_describe(case, piece),
-        source=case.profile.source("data"),
+        source=case.source("data", sync),
         sync=sync,
     )
 

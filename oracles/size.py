@@ -102,7 +102,7 @@ def _violation(case: Case, path: str, size: int, broken: _Broken | None) -> Viol
         subject=path,
         promised=f"{least}{newest.value} bytes, by {case.sync_label(broken.sync)}",
         found=f"{size} bytes",
-        source=case.profile.source("size"),
+        source=case.source("size", broken.sync),
         sync=broken.sync,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 _FSYNC = "fsync(2): all modified data and metadata of the file; "
 
 XFS_SOURCES = {
-    "sync": "sync(2): waits for all data and metadata; xfs_fs_sync_fs() forces the log",
+    "sync": "sync(2): sync and syncfs give the same guarantees as fsync called on every file",
     "data": _FSYNC + "xfs_file_fsync() writes the data, then forces the log (fs/xfs/xfs_file.c)",
     "size": _FSYNC + "fstests generic/392, generic/468; size changes only after the data is written",
     "mode": _FSYNC + "fstests generic/489",
