@@ -68,10 +68,11 @@ def _run_mounted(
 ) -> tuple[History, Tree]:
     options = ",".join(filter(None, (MOUNT_OPTIONS, workload.mount)))
     with ExitStack() as stack:
-        mountpoint = stack.enter_context(mounted(recorded.device, lane.live_mount, workload.fs, options))
         cgroup = None
         if workload.needs_memcg:
+            # Left after the unmount, which gives most charges back: reclaiming them takes long.
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
+        mountpoint = stack.enter_context(mounted(recorded.device, lane.live_mount, workload.fs, options))
         history = run_workload(
             workload,
             mountpoint,

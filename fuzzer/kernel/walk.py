@@ -19,7 +19,8 @@ from fuzzer.kernel.identity import InodeReader
 from fuzzer.state.stamps import Run, Words, decode, join
 from fuzzer.state.tree import Node, Tree
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 512 << 10
+"""Decoding makes several arrays of this size; larger ones are fresh memory each time, which is slow."""
 _MAX_READ_BYTES = 1 << 30
 """Larger files only come from corruption (workloads end at 128 MiB); the rest is not read."""
 
@@ -30,7 +31,6 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 class _Walk:
     inodes: InodeReader
     known: Words
-    buffer: memoryview
     nodes: dict[int, Node] = field(default_factory=dict)
     entries: dict[tuple[int, str], int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class _Walk:
 
 def walk(mountpoint: Path, fs: str, known: Words) -> Tree:
     """The tree below `mountpoint`. `known` holds the op ids of the history, for decoding stamps."""
-    state = _Walk(InodeReader(fs), known, memoryview(bytearray(_CHUNK_BYTES)))
+    state = _Walk(InodeReader(fs), known)
     root_fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
         root = state.inodes.of_fd(root_fd)
@@ -119,16 +119,18 @@ def _read_runs(state: _Walk, fd: int, size: int) -> tuple[tuple[Run, ...], int, 
     """(runs, errno of the first failed read or 0, its offset)."""
     runs: list[Run] = []
     offset = 0
+    # No larger than the file: touching fresh memory is what reading a small file costs.
+    buffer = np.empty(min(size, _CHUNK_BYTES), dtype=np.uint8)
     while offset < min(size, _MAX_READ_BYTES):
         want = min(_CHUNK_BYTES, size - offset)
         try:
-            got = os.preadv(fd, [state.buffer[:want]], offset)
+            got = os.preadv(fd, [buffer[:want].data], offset)
         except OSError as error:
             return join(runs), error.errno or errno.EIO, offset
         if not got:
             break
         if offset + got < size:
             got -= got % 8  # a word must not be cut by a short read
-        runs += decode(np.frombuffer(state.buffer[:got], dtype=np.uint8), offset, state.known)
+        runs += decode(buffer[:got], offset, state.known)
         offset += got
     return join(runs), 0, 0

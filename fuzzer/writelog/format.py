@@ -39,6 +39,7 @@ _FLAGS = tuple(Flag(value) for value in range(sum(Flag) + 1))
 """All combinations. Making one, like any arithmetic with them, is slow; below it is done on plain numbers."""
 _FLUSH, _DISCARD, _MARK = int(Flag.FLUSH), int(Flag.DISCARD), int(Flag.MARK)
 _NO_TIMES = (0, 0)
+_COPY_BYTES = 16 << 10
 
 Bytes = bytes | mmap.mmap
 
@@ -100,12 +101,15 @@ class Log:
 def read_log(path: Path, *, mapped: bool = True) -> Log:
     """Read the log at `path`, and its times if there are any; into memory if not `mapped`.
 
+    That memory is shared with children: a fork copies nothing of it, whatever its size, and blocks of
+    zeroes (most of what mkfs writes) take none.
+
     Raises InputError, with file and byte offset, on anything a recorder cannot have written. More
     data behind the last entry is no error: the kernel rewrites the super only now and then.
     """
     data, beside = _map(path), times_path(path)
     times = _map(beside)[:] if beside.exists() else None
-    return parse_log(data if mapped else data[:], str(path), times)
+    return parse_log(data if mapped else _copy(data), str(path), times)
 
 
 def parse_log(data: Bytes, name: str = "<log>", times: bytes | None = None) -> Log:
@@ -200,6 +204,18 @@ def _map(path: Path) -> Bytes:
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", place=f"{path}:0") from error
+
+
+def _copy(data: Bytes) -> Bytes:
+    """`data` in anonymous shared memory, which is zero where nothing was written."""
+    if not data:
+        return b""
+    copy, zeroes = mmap.mmap(-1, len(data)), bytes(_COPY_BYTES)
+    for at in range(0, len(data), _COPY_BYTES):
+        piece = data[at : at + _COPY_BYTES]
+        if piece != zeroes:
+            copy[at : at + len(piece)] = piece
+    return copy
 
 
 def _pairs(times: bytes, nr_entries: int, name: str) -> Iterator[tuple[int, int]]:
