@@ -15,17 +15,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import socket
 import stat
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     ROOT_INODE,
     EntryAttributes,
@@ -40,12 +40,13 @@ from pyfuse3 import (
 )
 
 from fuzzer.kernel import libc
-from fuzzer.writelog.format import check_mark, format_entry, format_super, times_path
+from fuzzer.writelog.format import check_mark, format_entry, format_super, format_write, times_path
 from fuzzer.writelog.model import MARK_END, SECTOR_BYTES, Flag
 
 MAX_PACKET_BYTES = 1 << 16
 FILE_PREFIX = "disk-"
 _ATTRIBUTES_VALID_S = 3600.0
+_FLUSH = format_entry(Flag.FLUSH)
 
 Answer = dict[str, str | int]
 
@@ -76,12 +77,11 @@ class Disk:
             raise OSError(errno.EINVAL, f"write of {len(data)} bytes at {offset} is not in sectors")
         if os.pwrite(self._image_fd, data, offset) != len(data):
             raise OSError(errno.ENOSPC, "no room for the image")
-        header = format_entry(0, offset // SECTOR_BYTES, len(data) // SECTOR_BYTES)
-        self._append(header, data, arrived_ns)
+        self._append(format_write(offset // SECTOR_BYTES, len(data) // SECTOR_BYTES), data, arrived_ns)
 
     def flush(self, arrived_ns: int) -> None:
         """Log a flush. The image is on tmpfs or thrown away after a crash: there is nothing to sync."""
-        self._append(format_entry(Flag.FLUSH), b"", arrived_ns)
+        self._append(_FLUSH, b"", arrived_ns)
 
     def mark(self, text: str) -> None:
         self._append(format_entry(Flag.MARK, mark=check_mark(text)), b"", time.monotonic_ns())
@@ -147,12 +147,20 @@ class Disks(Operations):
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         arrived_ns = time.monotonic_ns()
-        self._logged(fh, lambda disk: disk.write(off, buf, arrived_ns))
+        disk = self._disk(fh)
+        try:
+            disk.write(off, buf, arrived_ns)
+        except OSError as error:
+            raise self._failed(disk, error) from None
         return len(buf)
 
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         arrived_ns = time.monotonic_ns()
-        self._logged(fh, lambda disk: disk.flush(arrived_ns))
+        disk = self._disk(fh)
+        try:
+            disk.flush(arrived_ns)
+        except OSError as error:
+            raise self._failed(disk, error) from None
 
     async def flush(self, fh: FileHandleT) -> None:
         """close(2) is no flush of the disk."""
@@ -165,13 +173,9 @@ class Disks(Operations):
             raise FUSEError(errno.ENOENT)
         return self.disks[inode]
 
-    def _logged(self, inode: int, do: Callable[[Disk], None]) -> None:
-        disk = self._disk(inode)
-        try:
-            do(disk)
-        except OSError as error:
-            disk.error = disk.error or str(error)
-            raise FUSEError(errno.EIO) from None
+    def _failed(self, disk: Disk, error: OSError) -> FUSEError:
+        disk.error = disk.error or str(error)
+        return FUSEError(errno.EIO)
 
 
 class Control:
@@ -187,17 +191,15 @@ class Control:
             "stop": self._stop,
         }
 
-    async def serve(self, listener: trio.socket.SocketType) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                client, _ = await listener.accept()
-                nursery.start_soon(self._talk, client)
-
-    async def _talk(self, client: trio.socket.SocketType) -> None:
-        # A client that dies takes its connection with it and nothing else.
-        with client, suppress(ConnectionError):
-            while packet := await client.recv(MAX_PACKET_BYTES):
-                await client.send(json.dumps(self._answer(packet)).encode())
+    def talk(self, client: socket.socket) -> bool:
+        """Answer one packet; False if the client has gone."""
+        try:
+            packet = client.recv(MAX_PACKET_BYTES)
+            if packet:
+                client.send(json.dumps(self._answer(packet)).encode())
+        except ConnectionError:
+            return False  # A client that dies takes its connection with it and nothing else.
+        return bool(packet)
 
     def _answer(self, packet: bytes) -> Answer:
         try:
@@ -230,13 +232,89 @@ class Control:
         return {"error": stopped.error} if stopped.error else {}
 
 
-async def _serve(operations: Disks, socket_fd: int) -> None:
-    listener = trio.socket.from_stdlib_socket(socket.socket(fileno=socket_fd))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Control(operations.disks).serve, listener)
-        # One task: requests are carried out, logged and answered strictly one by one.
-        await pyfuse3.main(min_tasks=1, max_tasks=1)
-        nursery.cancel_scope.cancel()
+class Reactor:
+    """What pyfuse3 needs of trio, cut down to one task that never waits but for the next request.
+
+    A stand-in like pyfuse3.asyncio, and put in place the same way. trio goes through its scheduler,
+    with two or three system calls, several times per request; that halved the rate of fsyncs. Here
+    it is one poll(2), which also serves the control socket.
+    """
+
+    class ClosedResourceError(Exception):
+        """Raised by trio when a descriptor is closed under its reader; never here."""
+
+    class Lock:
+        """A lock with nobody else around."""
+
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *error: object) -> None:
+            pass
+
+    name = "recorder"
+
+    def __init__(self, control: Control, listener: socket.socket) -> None:
+        self.lowlevel = self
+        self._control = control
+        self._listener = listener
+        self._clients: dict[int, socket.socket] = {}
+        self._poll = select.poll()
+        self._poll.register(listener, select.POLLIN)
+        self._started: list[Coroutine[None, None, None]] = []
+
+    def current_trio_token(self) -> None:
+        """Threads are not used."""
+
+    def current_task(self) -> Reactor:
+        return self
+
+    def open_nursery(self) -> Reactor:
+        return self
+
+    async def __aenter__(self) -> Reactor:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for coroutine in self._started:
+            await coroutine
+
+    def start_soon(
+        self, function: Callable[..., Coroutine[None, None, None]], *args: object, name: str
+    ) -> None:
+        self._started.append(function(*args))
+
+    async def wait_readable(self, fd: int) -> None:
+        """Block until `fd` is readable, answering clients meanwhile."""
+        self._poll.register(fd, select.POLLIN)
+        while True:
+            ready = [number for number, _ in self._poll.poll()]
+            for number in ready:
+                if number != fd:
+                    self._serve(number)
+            if fd in ready:
+                return
+
+    def _serve(self, number: int) -> None:
+        if number == self._listener.fileno():
+            client, _ = self._listener.accept()
+            self._clients[client.fileno()] = client
+            self._poll.register(client, select.POLLIN)
+        elif not self._control.talk(self._clients[number]):
+            self._poll.unregister(number)
+            self._clients.pop(number).close()
+
+
+def _serve(operations: Disks, socket_fd: int) -> None:
+    """Carry out, log and answer requests strictly one by one."""
+    with socket.socket(fileno=socket_fd) as listener:
+        # The module's own name for trio, which its type stubs do not show.
+        pyfuse3.trio = Reactor(Control(operations.disks), listener)  # type: ignore[attr-defined]
+        try:
+            pyfuse3.main(min_tasks=1, max_tasks=1).send(None)
+        except StopIteration:
+            return  # Unmounted.
+        raise AssertionError("pyfuse3 waits for something we do not know of")
 
 
 def _protect() -> None:
@@ -259,7 +337,7 @@ def main(mountpoint: str, socket_fd: int) -> None:
     pyfuse3.init(operations, mountpoint, {"fsname=powercut", "default_permissions"})
     _protect()
     try:
-        trio.run(_serve, operations, socket_fd)
+        _serve(operations, socket_fd)
     finally:
         pyfuse3.close(unmount=False)
 
