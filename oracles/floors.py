@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.writelog.crash import LIVE, Cut
+from oracles.removal import may_be_nameless
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 _EVERYTHING_NS = FOREVER
@@ -116,13 +117,18 @@ def _add_sync(floors: Floors, event: Event) -> None:
     name, inode, floor = event.op.name, event.subject, (event.begin_ns, event.id)
     if name in ("sync", "syncfs"):
         floors.everything = max(floors.everything, floor)
-    elif name == "msync":
+        return
+    if name == "fsync":
+        floors.metadata[inode] = max(floors.metadata.get(inode, (0, 0)), floor)
+    if may_be_nameless(floors.versions, inode, event.end_ns):
+        # Nobody can reach the data of a file without a name after a crash. That its unsynced unlink
+        # may be undone by the crash promises nothing about what was written since.
+        return
+    if name == "msync":
         start = event.op.number("off")
         floors.ranges[inode].append((start, start + event.op.number("len"), *floor))
     elif name in ("fsync", "fdatasync"):
         floors.data[inode] = max(floors.data.get(inode, (0, 0)), floor)
-        if name == "fsync":
-            floors.metadata[inode] = max(floors.metadata.get(inode, (0, 0)), floor)
     else:
         floors.own.add(event.id)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.case import Case, Rule
+from oracles.removal import may_remove
 from oracles.verdict import Violation
-from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
+from oracles.versions import UNKNOWN, NameKey, NameVersion, touched_names
 
 _BEFORE = -1
 """End of the state before the history, in which no name existed."""
@@ -114,29 +115,9 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
 
 def _may_be_removed(case: Case, inode: int) -> bool:
     return any(
-        case.floors.visible(event) and _may_remove(case.versions, event, inode)
+        case.floors.visible(event) and may_remove(case.versions, event, inode)
         for event in case.versions.name_events
     )
-
-
-def _may_remove(versions: Versions, event: Event, inode: int) -> bool:
-    """True if the op may have taken a name from `inode` without giving it another."""
-    if event.op.name in ("unlink", "rmdir"):
-        removed, key = event.subject, touched_names(event)[0]
-    elif event.op.name == "rename" and event.op.text("flags") == "none":
-        removed, key = event.other, touched_names(event)[1]
-    else:
-        return False
-    if removed and event.id not in versions.raced:
-        return removed == inode and not (event.op.name == "rename" and event.subject == inode)
-    return _may_have_named(versions, key, inode, event)
-
-
-def _may_have_named(versions: Versions, key: NameKey, inode: int, event: Event) -> bool:
-    """True if the name may have stood for `inode` while the op ran."""
-    before = [v for v in versions.names[key] if v.event is not event and v.event.begin_ns <= event.end_ns]
-    floor = max((v.event.begin_ns for v in before if v.sure and v.event.end_ns < event.begin_ns), default=0)
-    return any(v.inode in (inode, UNKNOWN) and v.event.end_ns >= floor for v in before)
 
 
 def check_rename_atomic(case: Case) -> Iterator[Violation]:
