@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.campaign.recover import recovery_options
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.load import fsync_rate, sequential_rate
 from fuzzer.kernel.mkfs import make_fs
@@ -201,15 +202,10 @@ def _bench_states(lane: Lane, fs: str, end: float) -> Iterator[Result]:
 
 
 def _workloads(fs: str) -> Iterator[Workload]:
-    """Generated ones that can run here, the same each time.
-
-    Those with a balance are left out: a mount resumes an interrupted balance in a thread of its own,
-    and an unmount right behind it, with nothing in between, races with that thread's start (seen to
-    oops on 6.18: reset_balance_state() after close_ctree()).
-    """
+    """Generated ones that can run here, the same each time."""
     for index in count():
         workload = generate(SEED, index, fs)
-        if not missing(workload.capabilities) and all(op.name != "balance" for op in workload.iter_ops()):
+        if not missing(workload.capabilities):
             yield workload
 
 
@@ -220,8 +216,8 @@ def _measure(lane: Lane, workload: Workload, sums: _Sums) -> None:
     before = dict(lane.times.seconds)
     examination = examine(lane, execution, Points.FSYNC)
     examine_s = time.perf_counter() - executed
-    if not examination.unique:
-        return
+    if not examination.unique or any(found.recovery.mount_errno for found in examination.forbidden):
+        return  # A state that does not mount is a finding; what it costs says nothing.
     spent = {name: lane.times.seconds[name] - before.get(name, 0.0) for name in PHASES}
     bare_s = [_bare_mount_s(lane, execution, image) for image in _unique_images(execution)]
     sums.workloads += 1
@@ -249,7 +245,7 @@ def _unique_images(execution: Execution) -> Iterator[Image]:
 def _bare_mount_s(lane: Lane, execution: Execution, image: Image) -> float:
     """Seconds that mounting (with recovery) and unmounting take, and nothing else."""
     store_image(image, lane.scratch)
-    options = ",".join(filter(None, (MOUNT_OPTIONS, execution.workload.mount)))
+    options = recovery_options(execution.workload.fs, execution.workload.mount)
     with lane.minor.attached(lane.scratch) as device:
         started = time.perf_counter()
         with mounted(device, lane.crash_mount, execution.workload.fs, options):

@@ -22,7 +22,6 @@ from fuzzer.state.tree import Tree
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.image import Image
 
-
 _RECOVERY_OPTIONS = {"btrfs": "skip_balance"}
 """Added to the workload's own mount options.
 
@@ -45,6 +44,11 @@ class Look:
     known: Words
     check: bool = True
     truncate_seed: int = -1
+
+
+def recovery_options(fs: str, mount_options: str) -> str:
+    """Mount options for crash states of a workload that was mounted with `mount_options`."""
+    return ",".join(filter(None, (MOUNT_OPTIONS, _RECOVERY_OPTIONS.get(fs, ""), mount_options)))
 
 
 def recover(lane: CrashLane, image: Image, look: Look, *, probe: bool = False) -> Recovery:
@@ -76,8 +80,7 @@ def _mount_and_look(
     lane: CrashLane, device: str, look: Look, probe: bool
 ) -> tuple[int, Tree | None, tuple[str, ...]]:
     """(errno of mount or 0, the tree if it mounted, what the usability probe could not do)."""
-    extra = _RECOVERY_OPTIONS.get(look.fs, "")
-    options = ",".join(filter(None, (MOUNT_OPTIONS, extra, look.mount_options)))
+    options = recovery_options(look.fs, look.mount_options)
     mount = lane.times.around(mounted(device, lane.crash_mount, look.fs, options), "mount", "unmount")
     with ExitStack() as stack:
         try:
