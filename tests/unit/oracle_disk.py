@@ -250,12 +250,17 @@ class Btrfs(Disk):
         self.durable = new_world()
         self.moved_out: set[Key] = set()
         """Names a rename took away since the last commit."""
+        self.replaced: dict[Key, tuple[int, int]] = {}
+        """Names a rename took from one inode for another since then."""
         self.exchanged: set[int] = set()
         """Inodes that changed places since then: logging one alone would show half an exchange."""
 
     def do(self, record: Record) -> None:
         before = dict(self.world.entries) if record.what in ("rename", "exchange") else {}
         super().do(record)
+        if record.what == "rename":
+            new = {k: (before[k], i) for k, i in self.world.entries.items() if before.get(k, i) != i}
+            self.replaced |= new
         if record.what == "exchange":
             self.exchanged |= {i for key, i in before.items() if self.world.entries.get(key) != i}
         gone = {k for k in before if k not in self.world.entries}
@@ -268,6 +273,7 @@ class Btrfs(Disk):
         self.flush()
         self.durable = self.world.copy()
         self.moved_out.clear()
+        self.replaced.clear()
         self.exchanged.clear()
 
     def background(self) -> None:
@@ -292,11 +298,12 @@ class Btrfs(Disk):
         """Only the blocks of the range, and a size that makes them readable; or everything."""
         self.writeback_range(inode, start, end)
         old = self.durable.inodes.get(inode)
-        if old is None or not self.durable.alive(inode) or self.rng.random() < 0.3:
+        now = self.world.inodes[inode]
+        known = old is not None and self.durable.alive(inode)
+        if old is None or not known or now.size < min(end, old.size) or self.rng.random() < 0.3:
             self.sync_inode(inode, data_only=True)
             return
         self.flush()
-        now = self.world.inodes[inode]
         for page in pages_of(start, min(end, now.size)):
             old.blocks.pop(page, None)
             if page in now.blocks:
@@ -321,13 +328,27 @@ class Btrfs(Disk):
         now = self.world.names_of(inode)
         for key in self.durable.names_of(inode):
             if key not in now:
-                del self.durable.entries[key]
+                self._log_lost_name(key)
         for directory, name in now:
             self._log_ancestor(directory)
             occupant = self.durable.entries.get((directory, name), inode)
             self.durable.entries[directory, name] = inode
             if occupant != inode:
                 self._log_conflict(occupant)
+
+    def _log_lost_name(self, key: Key) -> None:
+        """The name goes, unless a rename put another inode there: then it shows the old or the new."""
+        successor = self.world.entries.get(key)
+        if successor is None or self.replaced.get(key) != (self.durable.entries[key], successor):
+            del self.durable.entries[key]
+        elif self.rng.random() < 0.5:
+            if self.durable.alive(successor) and self.world.inodes[successor].kind == "dir":
+                raise NeedCommitError
+            del self.durable.entries[key]
+            if self.durable.alive(successor):
+                self._log_names(successor)
+            else:
+                self._log_existence(successor)
 
     def _log_conflict(self, inode: int) -> None:
         if self.world.inodes[inode].kind == "dir" and (self.world.alive(inode) or self._orphans(inode)):
@@ -344,7 +365,8 @@ class Btrfs(Disk):
 
     def _log_existence(self, inode: int) -> None:
         now = self.world.inodes[inode]
-        self.durable.inodes[inode] = Inode(now.kind, now.mode, now.target, xattrs=dict(now.xattrs))
+        logged = Inode(now.kind, now.mode, now.target, xattrs=dict(now.xattrs))
+        self.durable.inodes.setdefault(inode, logged)
         self._log_names(inode)
 
     def _log_entries(self, directory: int) -> None:
