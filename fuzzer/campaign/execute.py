@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.errors import InputError
 from fuzzer.kernel.actors import run_workload
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import lines_of_device
@@ -72,7 +74,8 @@ def _run_mounted(
         if workload.needs_memcg:
             # Left after the unmount, which gives most charges back: reclaiming them takes long.
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
-        mountpoint = stack.enter_context(mounted(recorded.device, lane.live_mount, workload.fs, options))
+        mount = mounted(recorded.device, lane.live_mount, workload.fs, options)
+        mountpoint = _enter_mount(stack, mount, f"{workload.fs} with {options}")
         history = run_workload(
             workload,
             mountpoint,
@@ -82,6 +85,17 @@ def _run_mounted(
             on_durable=None if lane.recorder.timed else _marker(recorded),
         )
         return history, walk(mountpoint, workload.fs, history.known_ids())
+
+
+def _enter_mount(stack: ExitStack, mount: AbstractContextManager[Path], what: str) -> Path:
+    """A file system fresh from mkfs that does not mount was asked for with options it does not take."""
+    try:
+        return stack.enter_context(mount)
+    except OSError as error:
+        raise InputError(
+            f"a fresh {what} does not mount: {os.strerror(error.errno or 0)}",
+            hint="see the kernel log (dmesg)",
+        ) from error
 
 
 def _marker(recorded: RecordedDevice) -> Callable[[int, int], None]:

@@ -179,7 +179,7 @@ def load_facts(directory: Path) -> Finding:
     try:
         data = json.loads(path.read_text())
         version = data.pop("finding")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"not a finding: {error!r}", place=str(path)) from error
     if version != FINDING_VERSION:
         raise InputError(

@@ -9,15 +9,10 @@ import sys
 from datetime import UTC, datetime
 
 from fuzzer.campaign.finding import Origin
-from fuzzer.kernel.probe import require
+from fuzzer.kernel.probe import FS_NEEDS, RECORDER_NEEDS, require
 from fuzzer.kernel.sweep import sweep
 
 _ALWAYS = ("root", "loop", "kmsg")
-_TOOLS = {
-    "btrfs": ("btrfs", "mkfs.btrfs", "btrfs-check"),
-    "xfs": ("xfs", "mkfs.xfs", "xfs_repair"),
-}
-_RECORDERS = {"fuse": ("fuse", "pyfuse3"), "dm": ("device-mapper", "dm-log-writes")}
 
 
 def prepare(filesystems: tuple[str, ...], recorder: str) -> list[str]:
@@ -25,8 +20,8 @@ def prepare(filesystems: tuple[str, ...], recorder: str) -> list[str]:
 
     Returns what was swept.
     """
-    tools = [name for fs in filesystems for name in _TOOLS[fs]]
-    require(*_ALWAYS, *tools, *_RECORDERS.get(recorder, ()))
+    tools = [name for fs in filesystems for name in FS_NEEDS[fs]]
+    require(*_ALWAYS, *tools, *RECORDER_NEEDS.get(recorder, ()))
     return sweep()
 
 

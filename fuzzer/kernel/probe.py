@@ -244,15 +244,16 @@ def require(*names: str) -> None:
         )
 
 
-_FS_NEEDS = {"btrfs": ("btrfs", "mkfs.btrfs", "btrfs-check"), "xfs": ("xfs", "mkfs.xfs", "xfs_repair")}
-_RECORDERS = {"fuse": ("fuse", "pyfuse3"), "dm": ("dm-log-writes",)}
+FS_NEEDS = {"btrfs": ("btrfs", "mkfs.btrfs", "btrfs-check"), "xfs": ("xfs", "mkfs.xfs", "xfs_repair")}
+RECORDER_NEEDS = {"fuse": ("fuse", "pyfuse3"), "dm": ("dm-log-writes",)}
+"""Capabilities by file system, and by recorder."""
 
 
 def fuzz_blockers(capabilities: Iterable[Capability]) -> tuple[str, ...]:
     """What keeps `fuzz` from running: root, loop, kmsg, one recorder and one file system are needed."""
     has = {found.name for found in capabilities if found.ok}
     blockers = [name for name in ("root", "loop", "kmsg") if name not in has]
-    for what, choices in (("recorder", _RECORDERS), ("file system", _FS_NEEDS)):
+    for what, choices in (("recorder", RECORDER_NEEDS), ("file system", FS_NEEDS)):
         if not any(has.issuperset(needs) for needs in choices.values()):
             ways = " or ".join("+".join(needs) for needs in choices.values())
             blockers.append(f"a {what} ({ways})")
