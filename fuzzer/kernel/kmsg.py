@@ -69,6 +69,7 @@ def parse_record(record: str) -> tuple[int, list[str]]:
     return int(sequence), text.split("\n")
 
 
+_FS_FUNCTION = re.compile(r"\b(btrfs|xfs)_\w+\+0x")
 _ANY_DEVICE = re.compile(r"(?<![\w-])(?:loop|dm-)\d+")
 _TROUBLE = re.compile(
     r"\[ cut here \]|\bBUG: |\bWARNING: |\bOops\b|general protection fault|kernel panic|INFO: task .* blocked"
@@ -81,21 +82,27 @@ _END_OF_STACK = re.compile(r"</TASK>|---\[ end trace")
 _MAX_BLOCK_LINES = 200
 
 
-def lines_of_device(lines: Sequence[str], devices: Collection[str]) -> list[str]:
+def lines_of_device(lines: Sequence[str], devices: Collection[str], fs: str = "") -> list[str]:
     """The lines that name one of `devices` (as `loop101`), and trouble that names no device at all.
 
     A warning or oops is kept or dropped as one block, from "cut here" to "end trace": it belongs to
-    someone else only if it names devices and none of ours.
+    someone else only if it names devices and none of ours, or functions of another file system and
+    none of `fs`.
     """
     ours = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, devices))})(?!\d)")
     kept: list[str] = []
     for block in _blocks(lines):
         named = any(ours.search(line) for line in block)
-        foreign = any(_names_other(line, ours) for line in block)
+        foreign = any(_names_other(line, ours) for line in block) or _is_of_other_fs(block, fs)
         if named or (_TROUBLE.search(block[0]) and not foreign):
             # Lines of other devices are printed in between, by other CPUs.
             kept += [line for line in block if not _names_other(line, ours)]
     return kept
+
+
+def _is_of_other_fs(block: Sequence[str], fs: str) -> bool:
+    found = {name for line in block for name in _FS_FUNCTION.findall(line)}
+    return bool(fs) and bool(found) and fs not in found
 
 
 def _names_other(line: str, ours: re.Pattern[str]) -> bool:

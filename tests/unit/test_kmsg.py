@@ -68,3 +68,14 @@ def test_lines_of_others_inside_our_trouble_are_left_out() -> None:
 
 def test_unfinished_trouble_is_kept() -> None:
     assert lines_of_device(_WARNING[:4], ["loop101"]) == _WARNING[:4]
+
+
+def test_trouble_of_another_file_system_is_not_ours() -> None:
+    oops = [
+        "BUG: kernel NULL pointer dereference, address: 000000000000002c",
+        "RIP: 0010:btrfs_root_node+0x13/0x80",
+        "---[ end trace 0000000000000000 ]---",
+    ]
+    assert lines_of_device(oops, ["loop101"], "xfs") == []
+    assert lines_of_device(oops, ["loop101"], "btrfs") == oops
+    assert lines_of_device(oops[:1] + oops[2:], ["loop101"], "xfs") == oops[:1] + oops[2:]
