@@ -58,7 +58,7 @@ def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> E
         with lane.recorder.record(lane.disk, lane.log) as recorded:
             history, tree = _run_mounted(lane, workload, recorded, deadline_s)
             name = Path(recorded.device).resolve().name
-        lines = lines_of_device(lane.kernel_log.read(), [name])
+        lines = lines_of_device(lane.kernel_log.read(), [name], workload.fs)
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
         log = join_logs(fresh.log, read_log(lane.log, mapped=False))
     live = Recovery(tree=tree, kernel_log=tuple(lines))

@@ -70,7 +70,7 @@ def recover(lane: CrashLane, image: Image, look: Look, *, probe: bool = False) -
         mount_errno=mount_errno,
         tree=tree,
         fsck=result,
-        kernel_log=tuple(lines_of_device(lane.kernel_log.read(), [lane.minor.name])),
+        kernel_log=tuple(lines_of_device(lane.kernel_log.read(), [lane.minor.name], look.fs)),
         usable_errors=usable_errors,
         probed=probe and tree is not None,
     )
