@@ -23,9 +23,8 @@ JOB, STATUS, STDOUT, STDERR = "job.json", "status", "stdout", "stderr"
 
 def main(directory: Path) -> None:
     """Run the job in `directory` and power off."""
-    # First: our tmpfs on /run hides the directory until it is mounted itself.
-    job = json.loads((directory / JOB).read_text())
     _mount_pseudo_file_systems()
+    job = json.loads((directory / JOB).read_text())
     for writable in job["writable"]:
         _mount_host_directory(Path(writable))
     for name in MODULES:
