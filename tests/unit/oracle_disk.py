@@ -250,21 +250,21 @@ class Btrfs(Disk):
         self.durable = new_world()
         self.moved_out: set[Key] = set()
         """Names a rename took away since the last commit."""
-        self.replaced: dict[Key, tuple[int, int]] = {}
-        """Names a rename took from one inode for another since then."""
+        self.emptied: set[Key] = set()
+        """Names that stood for nothing at some time since then."""
         self.exchanged: set[int] = set()
         """Inodes that changed places since then: logging one alone would show half an exchange."""
 
     def do(self, record: Record) -> None:
-        before = dict(self.world.entries) if record.what in ("rename", "exchange") else {}
+        before = dict(self.world.entries)
         super().do(record)
-        if record.what == "rename":
-            new = {k: (before[k], i) for k, i in self.world.entries.items() if before.get(k, i) != i}
-            self.replaced |= new
         if record.what == "exchange":
             self.exchanged |= {i for key, i in before.items() if self.world.entries.get(key) != i}
-        gone = {k for k in before if k not in self.world.entries}
-        self.moved_out = (self.moved_out | gone) - (set(self.world.entries))
+        gone = before.keys() - self.world.entries.keys()
+        self.emptied |= gone
+        self.moved_out = (self.moved_out | (gone if record.what == "rename" else set())) - set(
+            self.world.entries
+        )
 
     def store_page(self, inode: int, page: int, data: bytes) -> None:
         self.map_page(inode, page, self.new_block(data))
@@ -273,7 +273,7 @@ class Btrfs(Disk):
         self.flush()
         self.durable = self.world.copy()
         self.moved_out.clear()
-        self.replaced.clear()
+        self.emptied.clear()
         self.exchanged.clear()
 
     def background(self) -> None:
@@ -339,7 +339,7 @@ class Btrfs(Disk):
     def _log_lost_name(self, key: Key) -> None:
         """The name goes, unless a rename put another inode there: then it shows the old or the new."""
         successor = self.world.entries.get(key)
-        if successor is None or self.replaced.get(key) != (self.durable.entries[key], successor):
+        if successor is None or key in self.emptied:
             del self.durable.entries[key]
         elif self.rng.random() < 0.5:
             if self.durable.alive(successor) and self.world.inodes[successor].kind == "dir":
