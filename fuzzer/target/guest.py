@@ -23,8 +23,9 @@ JOB, STATUS, STDOUT, STDERR = "job.json", "status", "stdout", "stderr"
 
 def main(directory: Path) -> None:
     """Run the job in `directory` and power off."""
-    _mount_pseudo_file_systems()
+    # First: our tmpfs on /run hides the directory until it is mounted itself.
     job = json.loads((directory / JOB).read_text())
+    _mount_pseudo_file_systems()
     for writable in job["writable"]:
         _mount_host_directory(Path(writable))
     for name in MODULES:

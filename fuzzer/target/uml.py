@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import fuzzer
 from fuzzer.errors import InputError, LeakError, LostWorkerError, MissingCapabilityError
 from fuzzer.kernel.process import PATH, die_with_parent, wait_until
 from fuzzer.kernel.procfs import processes, start_ticks
+from fuzzer.kernel.workarea import RunArea, run_area
 from fuzzer.target import guest
 
 PROGRAM = "linux.uml"
@@ -65,11 +65,10 @@ def run_in_uml(
     program = shutil.which(PROGRAM, path=PATH)
     if program is None:
         raise MissingCapabilityError(f"{PROGRAM} is not installed", hint="apt-get install user-mode-linux")
-    # A short path: the guest's management socket is made below it.
-    with tempfile.TemporaryDirectory(prefix="powercut-uml-") as scratch:
-        directory = Path(scratch)
+    with run_area() as area:
+        directory = area.mkdir("guest")
         _write_job(directory, argv, exchange.resolve(), environment or {})
-        ended = _boot(_command_line(program, directory, memory_mib), directory, timeout_s)
+        ended = _boot(_command_line(program, directory, memory_mib), area, directory, timeout_s)
         return _result(
             directory, f"ended with status {ended}" if ended is not None else "was not done in time"
         )
@@ -110,7 +109,7 @@ def _command_line(program: str, directory: Path, memory_mib: int) -> list[str]:
     ]
 
 
-def _boot(argv: Sequence[str], directory: Path, timeout_s: float) -> int | None:
+def _boot(argv: Sequence[str], area: RunArea, directory: Path, timeout_s: float) -> int | None:
     """Run the guest to its end, and all its processes; exit status, None if it took too long."""
     parent = os.getpid()
 
@@ -129,6 +128,7 @@ def _boot(argv: Sequence[str], directory: Path, timeout_s: float) -> int | None:
             preexec_fn=prepare,
         )
     try:
+        area.note_process(process.pid)
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return None

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from fuzzer.errors import InputError, LostWorkerError
+from fuzzer.kernel.journal import read_journals
 from fuzzer.kernel.probe import missing
 from fuzzer.kernel.process import wait_until
+from fuzzer.kernel.sweep import sweep
+from fuzzer.kernel.workarea import RunArea, run_area
 from fuzzer.target import uml
 from fuzzer.target.uml import run_in_uml
 
@@ -31,19 +32,26 @@ BOOT_S = 120.0
 
 
 @pytest.fixture(autouse=True)
-def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def areas(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """Where this test's guests keep their files. By this they are told from those of others."""
-    with tempfile.TemporaryDirectory(prefix="pc-test-") as directory:
-        monkeypatch.setattr(tempfile, "tempdir", directory)
-        yield Path(directory)
-        assert not guests(Path(directory))
-        assert not list(Path(directory).iterdir())
+    found: list[Path] = []
+
+    @contextmanager
+    def noted() -> Iterator[RunArea]:
+        with run_area() as area:
+            found.append(area.path)
+            yield area
+
+    monkeypatch.setattr(uml, "run_area", noted)
+    yield found
+    assert not [pid for area in found for pid in guests(area)]
+    assert not [area for area in found if area.exists()]
 
 
-def guests(scratch: Path) -> list[int]:
-    """Guest processes of this test; dead ones, still to be reaped by process 1, have no command line."""
+def guests(area: Path) -> list[int]:
+    """Processes of the guest in `area`; dead ones, still to be reaped by process 1, have no command line."""
     found = psutil.process_iter(["name", "cmdline"])
-    return [p.pid for p in found if p.info["name"] == uml.PROGRAM and str(scratch) in str(p.info["cmdline"])]
+    return [p.pid for p in found if p.info["name"] == uml.PROGRAM and str(area) in str(p.info["cmdline"])]
 
 
 def test_status_output_and_files_come_back(tmp_path: Path) -> None:
@@ -91,23 +99,23 @@ def test_a_guest_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 20
 
 
-def test_a_killed_caller_takes_its_guest_along(tmp_path: Path, scratch: Path) -> None:
+def test_a_killed_caller_takes_its_guest_along(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
 from fuzzer.target.uml import run_in_uml
 run_in_uml(["sh", "-c", "touch booted; sleep 1000"], exchange=Path({str(tmp_path)!r}), timeout_s=500)
 """
-    variables = {**os.environ, "TMPDIR": str(scratch)}
-    caller = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, env=variables)
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT)
     try:
         assert wait_until((tmp_path / "booted").exists, BOOT_S)
-        assert guests(scratch)
+        left = next(journal for journal in read_journals() if journal.owner_pid == caller.pid)
+        assert guests(left.directory)
     finally:
         caller.kill()
         caller.wait(10)
-    assert wait_until(lambda: not guests(scratch), 5)
-    for left in scratch.iterdir():
-        shutil.rmtree(left)
+    assert wait_until(lambda: not guests(left.directory), 5)
+    sweep()
+    assert not left.directory.exists()
 
 
 def test_a_command_that_is_not_there_is_a_lost_guest(tmp_path: Path) -> None:
