@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
-from oracles.versions import END_OF_FILE, FileVersions, SizeVersion
+from oracles.versions import END_OF_FILE, FileVersions, SizeVersion, overlaps
 
 _PARTIAL_UNIT = 512
 """An unfinished extension shows at I/O granularity: the size follows completed I/O (xfs_setfilesize,
@@ -68,8 +68,21 @@ def _broken_floor(case: Case, file: FileVersions, versions: list[SizeVersion], s
         sync = case.floors.data_sync(file.inode, version.event) if version.sure else None
         if sync is None or _agrees(case, file, version, versions, size):
             continue
+        if version.value > size and _cut_during(case, versions, sync):
+            continue
         return _Broken(version, sync)
     return None
+
+
+def _cut_during(case: Case, versions: list[SizeVersion], sync: int) -> bool:
+    """True if a truncate overlapped the sync call.
+
+    It takes the pages beyond its size out of the cache before its own change of size is committed, so
+    the sync call may find nothing left to extend the file with: the size on disk stays what it was
+    before the extension (xfs_setattr_size; seen on 6.18).
+    """
+    call = case.versions.history.by_id.get(sync)
+    return call is not None and any(not v.raises and overlaps(v.event, call) for v in versions)
 
 
 def _agrees(
