@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.writelog.crash import LIVE, Cut
-from oracles.removal import may_be_nameless
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 _EVERYTHING_NS = FOREVER
@@ -120,7 +119,7 @@ def _add_sync(floors: Floors, event: Event) -> None:
         return
     if name == "fsync":
         floors.metadata[inode] = max(floors.metadata.get(inode, (0, 0)), floor)
-    if may_be_nameless(floors.versions, inode, event.end_ns):
+    if floors.versions.may_be_nameless(inode, event.end_ns):
         # Nobody can reach the data of a file without a name after a crash. That its unsynced unlink
         # may be undone by the crash promises nothing about what was written since.
         return
@@ -218,11 +217,7 @@ def _in_place(floors: Floors, event: Event, key: NameKey, sync: int) -> bool:
     A binding that may have been gone again promises nothing: neither the directory it was in nor that
     an older binding is overwritten (btrfs logs the names an inode has, not those it had).
     """
-    done_ns = floors.versions.history.by_id[sync].end_ns
-    return not any(
-        other is not event and other.end_ns >= event.begin_ns and other.begin_ns <= done_ns
-        for other in floors.versions.touching[key]
-    )
+    return floors.versions.gone_ns[event.id, key] > floors.versions.history.by_id[sync].end_ns
 
 
 def _reached(floors: Floors) -> Iterator[tuple[int, int]]:

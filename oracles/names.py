@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.case import Case, Rule
-from oracles.removal import may_remove
 from oracles.verdict import Violation
 from oracles.versions import UNKNOWN, NameKey, NameVersion, touched_names
 
@@ -100,7 +99,7 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
     present = set(case.tree.entries.values())
     for inode, sync in case.floors.existing.items():
         case.tally.judged += 1
-        if inode in present or _may_be_removed(case, inode):
+        if inode in present or case.versions.removals(inode, case.floors.cut.invoked_before_ns):
             continue
         yield Violation(
             rule="names",
@@ -111,13 +110,6 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
             source=case.profile.source("not-lost"),
             sync=sync,
         )
-
-
-def _may_be_removed(case: Case, inode: int) -> bool:
-    return any(
-        case.floors.visible(event) and may_remove(case.versions, event, inode)
-        for event in case.versions.name_events
-    )
 
 
 def check_rename_atomic(case: Case) -> Iterator[Violation]:

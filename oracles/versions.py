@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fuzzer.state.history import Event, History
+from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.inode import format_inode
 from fuzzer.workload.ops import MAX_FILE_BYTES
 
@@ -116,11 +117,24 @@ class Versions:
     files: dict[int, FileVersions] = field(default_factory=dict)
     name_events: list[Event] = field(default_factory=list)
     """Namespace ops that (may) have had an effect, in order of their start."""
-    touching: dict[NameKey, list[Event]] = field(default_factory=lambda: defaultdict(list))
-    """The same by name they touched."""
+    gone_ns: dict[tuple[int, NameKey], int] = field(default_factory=dict)
+    """(op, name): until when the name surely was as the op left it; the op's begin if it raced."""
     raced: set[int] = field(default_factory=set)
     """Ids of namespace ops that overlapped another op on one of their names: the inodes they looked up
     may not be those they worked on."""
+    named_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Per inode, sorted: when ops that gave it one more name had returned."""
+    unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
+
+    def removals(self, inode: int, before_ns: int) -> int:
+        """How many names the inode may have lost by ops that began before `before_ns`."""
+        return sum(bisect_left(self.unnamed_ns.get(n, ()), before_ns) for n in (inode, UNKNOWN))
+
+    def may_be_nameless(self, inode: int, when_ns: int) -> bool:
+        """True if the inode may have had no name at `when_ns`; then it never gets one again (link(2))."""
+        removals = self.removals(inode, when_ns)
+        return removals > 0 and bisect_left(self.named_ns.get(inode, ()), when_ns) <= removals
 
     def file(self, inode: int) -> FileVersions:
         """The versions of `inode`, made on first use."""
@@ -147,26 +161,70 @@ def build_versions(history: History) -> Versions:
                 versions.name_events.append(event)
         else:
             _add_inode_version(versions, event)
-    for event in versions.name_events:
-        for key in set(touched_names(event)):
-            versions.touching[key].append(event)
-    versions.raced = _find_raced(versions.touching)
+    _find_races(versions)
     for event in versions.name_events:
         _NAME_OPS[event.op.name](versions, event)
+    _find_lives(versions)
     return versions
 
 
-def _find_raced(touching: dict[NameKey, list[Event]]) -> set[int]:
-    raced: set[int] = set()
-    for group in touching.values():
+def _find_races(versions: Versions) -> None:
+    touching: dict[NameKey, list[Event]] = defaultdict(list)
+    for event in versions.name_events:
+        for key in set(touched_names(event)):
+            touching[key].append(event)
+    for key, group in touching.items():
         latest = group[0]
-        for event in group[1:]:
+        for event, following in zip(group, [*group[1:], None], strict=True):
             # In order of their start, an op that any earlier one overlaps is overlapped by the one of
             # them that ends last; an op that overlaps any later one overlaps the next.
-            if overlaps(latest, event):
-                raced |= {latest.id, event.id}
+            raced = event is not latest and overlaps(latest, event)
+            if raced:
+                versions.raced |= {latest.id, event.id}
+            gone_ns = following.begin_ns if following else FOREVER
+            versions.gone_ns[event.id, key] = event.begin_ns if raced else gone_ns
             latest = max(latest, event, key=lambda e: e.end_ns)
-    return raced
+
+
+def _find_lives(versions: Versions) -> None:
+    for found in versions.names.values():
+        for version in found:
+            if version.inode > 0 and version.event.returned and version.event.op.name != "rename":
+                versions.named_ns[version.inode].append(version.event.end_ns)
+    for event in versions.name_events:
+        for inode in _may_lose_a_name(versions, event):
+            versions.unnamed_ns[inode].append(event.begin_ns)
+    for times in (*versions.named_ns.values(), *versions.unnamed_ns.values()):
+        times.sort()
+
+
+def _may_lose_a_name(versions: Versions, event: Event) -> set[int]:
+    """The inodes the op may have taken a name from without giving it another."""
+    if event.op.name in ("unlink", "rmdir"):
+        removed, key = event.subject, touched_names(event)[0]
+    elif event.op.name == "rename" and event.op.text("flags") == "none":
+        removed, key = event.other, touched_names(event)[1]
+    else:
+        return set()
+    if removed and event.id not in versions.raced:
+        return {removed} - ({event.subject} if event.op.name == "rename" else set())
+    return _may_be_at(versions, key, event)
+
+
+def _may_be_at(versions: Versions, key: NameKey, event: Event) -> set[int]:
+    """The inodes the name may have stood for while the op ran."""
+    found: set[int] = set()
+    versions_here = versions.names[key]
+    last = bisect_right(versions_here, event.end_ns, key=lambda v: v.event.begin_ns)
+    for version in reversed(versions_here[:last]):
+        before = version.event
+        if before is event:
+            continue
+        found.add(version.inode)
+        if version.sure and before.end_ns < event.begin_ns and before.id not in versions.raced:
+            # nothing overlapped it, so all that was there earlier was over
+            break
+    return found - {0}
 
 
 def _may_have_worked(event: Event) -> bool:

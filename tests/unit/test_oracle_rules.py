@@ -356,6 +356,18 @@ DATA = (
         ),
     ),
     Row(
+        "O_DSYNC write raced with unlink of the only name: nobody can reach the data",
+        W4 + "3-4 sync\nw: 5-9 write a 0 4096 sync=dsync\n6-8 unlink a",
+        (show(), show("a"), show("a", a=data("w:0-4096"))),
+        (("data foreign-data", show("a", a=data("?:0-4096"))),),
+    ),
+    Row(
+        "other names come and go: the file always has one",
+        W4 + "3-4 link a b\n5-6 unlink b\n7-8 link a b\nw: 9-10 write a 0 4096\n11-14 unlink b\n12-15 fsync a",
+        (show("a", a=data("w:0-4096")), show("a b=a", a=data("w:0-4096"))),
+        (("data lost-to-zero", show("a", a=data("0:0-4096"))), ("names missing-name", show())),
+    ),
+    Row(
         "O_DIRECT alone promises nothing",
         W4 + "3-4 sync\nw: 5-6 dwrite a 0 4096",
         (show("a"), show("a", a=data("w:0-4096")), show("a", a=data("0:0-4096"))),
