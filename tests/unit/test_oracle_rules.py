@@ -363,7 +363,8 @@ DATA = (
     ),
     Row(
         "other names come and go: the file always has one",
-        W4 + "3-4 link a b\n5-6 unlink b\n7-8 link a b\nw: 9-10 write a 0 4096\n11-14 unlink b\n12-15 fsync a",
+        W4 + "3-4 link a b\n5-6 unlink b\n7-8 link a b\nw: 9-10 write a 0 4096\n"
+        "11-14 unlink b\n12-15 fsync a",
         (show("a", a=data("w:0-4096")), show("a b=a", a=data("w:0-4096"))),
         (("data lost-to-zero", show("a", a=data("0:0-4096"))), ("names missing-name", show())),
     ),
