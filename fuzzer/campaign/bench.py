@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import Execution, execute
-from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.campaign.lane import Lane, mount_options
 from fuzzer.campaign.recover import recovery_options
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.load import fsync_rate, sequential_rate
@@ -148,8 +148,8 @@ def _plain_and_recorded(lane: Lane, fs: str) -> Iterator[tuple[Path, Path]]:
         for device in (plain, recorded):
             make_fs(device, fs)
         yield (
-            stack.enter_context(mounted(plain, lane.crash_mount, fs, MOUNT_OPTIONS)),
-            stack.enter_context(mounted(recorded, lane.live_mount, fs, MOUNT_OPTIONS)),
+            stack.enter_context(mounted(plain, lane.crash_mount, fs, mount_options(fs))),
+            stack.enter_context(mounted(recorded, lane.live_mount, fs, mount_options(fs))),
         )
 
 

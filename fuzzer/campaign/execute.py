@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.campaign.lane import MOUNT_OPTIONS, Lane
+from fuzzer.campaign.lane import Lane, mount_options
 from fuzzer.errors import InputError
 from fuzzer.kernel.actors import run_workload
 from fuzzer.kernel.imagefile import store_image
@@ -68,7 +68,7 @@ def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> E
 def _run_mounted(
     lane: Lane, workload: Workload, recorded: RecordedDevice, deadline_s: float
 ) -> tuple[History, Tree]:
-    options = ",".join(filter(None, (MOUNT_OPTIONS, workload.mount)))
+    options = mount_options(workload.fs, workload.mount)
     with ExitStack() as stack:
         cgroup = None
         if workload.needs_memcg:

@@ -30,11 +30,18 @@ from fuzzer.writelog.model import MARK_MKFS
 
 T = TypeVar("T")
 
-MOUNT_OPTIONS = "noatime"
-"""Always added: reading a tree must not write to it."""
+_ALWAYS = {"btrfs": "noatime", "xfs": "noatime,nouuid"}
+"""Reading a tree must not write to it. Crash states carry the UUID of the file system they come from,
+which a campaign in another terminal may have mounted at this moment: xfs refuses that without
+`nouuid`, btrfs gives the second mount a temporary fsid (Linux 6.7, /sys/fs/btrfs/features/temp_fsid)."""
 
 _MAX_FRESH = 16
 """File systems kept ready; the oldest is dropped (their images stay small, a few MiB)."""
+
+
+def mount_options(fs: str, *more: str) -> str:
+    """Options for mount(2): those we always use, then `more` (empty ones are left out)."""
+    return ",".join(filter(None, (_ALWAYS[fs], *more)))
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.campaign.lane import MOUNT_OPTIONS, CrashLane
+from fuzzer.campaign.lane import CrashLane, mount_options
 from fuzzer.kernel import fsck
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import lines_of_device
@@ -46,9 +46,9 @@ class Look:
     truncate_seed: int = -1
 
 
-def recovery_options(fs: str, mount_options: str) -> str:
-    """Mount options for crash states of a workload that was mounted with `mount_options`."""
-    return ",".join(filter(None, (MOUNT_OPTIONS, _RECOVERY_OPTIONS.get(fs, ""), mount_options)))
+def recovery_options(fs: str, own: str) -> str:
+    """Mount options for crash states of a workload that was mounted with its `own` options."""
+    return mount_options(fs, _RECOVERY_OPTIONS.get(fs, ""), own)
 
 
 def recover(lane: CrashLane, image: Image, look: Look, *, probe: bool = False) -> Recovery:
