@@ -221,13 +221,16 @@ def _in_place(floors: Floors, event: Event, key: NameKey, sync: int) -> bool:
 
 
 def _reached(floors: Floors) -> Iterator[tuple[int, int]]:
-    """Inodes that must exist because their data was synced: (inode, sync id)."""
+    """Inodes that must exist because their data was synced: (inode, sync id).
+
+    msync(2) speaks of the pages of a mapping only; it is not counted on for names.
+    """
     for inode, (_, sync) in floors.data.items():
         yield inode, sync
     for event_id in floors.own:
-        yield floors.versions.history.by_id[event_id].subject, event_id
-    for inode, ranges in floors.ranges.items():
-        yield inode, ranges[-1][3]
+        event = floors.versions.history.by_id[event_id]
+        if event.op.name != "mwrite":
+            yield event.subject, event_id
 
 
 def _add_existing(floors: Floors, inode: int, sync: int) -> None:
