@@ -48,6 +48,15 @@ class _FileFloors:
 
 def _durable_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, int, int]]:
     """(start, end, begin of the op, sync id) of every range that is durable for certain."""
+    limits: dict[int, int] = {}
+    for start, end, begin_ns, sync in _synced_ranges(case, file):
+        if sync not in limits:
+            limits[sync] = case.versions.cut_during(file, sync)
+        if start < limits[sync]:
+            yield start, min(end, limits[sync]), begin_ns, sync
+
+
+def _synced_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, int, int]]:
     for version in file.data:
         event = version.event
         if not version.sure or _may_be_undone_by_mapping(file, event):

@@ -8,15 +8,18 @@ something is not promised (or merely happens to work), it is left out here, so i
 from __future__ import annotations
 
 import errno
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.writelog.crash import LIVE, Cut
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
-_EVERYTHING_NS = FOREVER
+Calls = list[tuple[int, int]]
+"""Sync calls, (invocation, id of the op), in order: each covers what had returned before it was invoked."""
 
 _LOST_DATA = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EROFS})
 """Errors a sync call returns when writeback failed: pages are clean then, but not on disk."""
@@ -26,16 +29,15 @@ _LOST_DATA = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, err
 class Floors:
     """Which effects are durable at one cut.
 
-    Times are the invocation of the youngest covering call (0: none): everything that returned before
-    is durable; `ranges` lists (start, end, time, id) per inode for calls that cover a part of a file.
-    Ids are those of the sync calls, also in the values of `names`, `moved` and `existing`.
+    `ranges` lists (start, end, invocation, id) per inode for calls that cover a part of a file. The
+    values of `names`, `moved` and `existing` are ids of sync calls.
     """
 
     versions: Versions
     cut: Cut
-    everything: tuple[int, int] = (0, 0)
-    data: dict[int, tuple[int, int]] = field(default_factory=dict)
-    metadata: dict[int, tuple[int, int]] = field(default_factory=dict)
+    everything: Calls = field(default_factory=list)
+    data: dict[int, Calls] = field(default_factory=lambda: defaultdict(list))
+    metadata: dict[int, Calls] = field(default_factory=lambda: defaultdict(list))
     ranges: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=lambda: defaultdict(list))
     own: set[int] = field(default_factory=set)
     """Ids of O_SYNC/O_DSYNC writes (and mwrite with msync) that returned: durable by themselves."""
@@ -59,7 +61,7 @@ class Floors:
             return event.id
         if self.spoiled(inode, event):
             return None
-        return _covered(event, self.everything, self.data.get(inode, (0, 0)))
+        return _covered(event, self.everything, self.data.get(inode, ()))
 
     def spoiled(self, inode: int, event: Event) -> bool:
         """True if a sync call failed after the op began: then its data may be lost for good, although
@@ -68,7 +70,7 @@ class Floors:
 
     def metadata_sync(self, inode: int, event: Event) -> int | None:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
-        return _covered(event, self.everything, self.metadata.get(inode, (0, 0)))
+        return _covered(event, self.everything, self.metadata.get(inode, ()))
 
     def is_open_move(self, event: Event) -> bool:
         """True for a rename to another directory whose inode no sync call has settled since."""
@@ -84,18 +86,19 @@ class Floors:
         return self.names.get(change)
 
 
-def _covered(event: Event, *floors: tuple[int, int]) -> int | None:
-    for time, sync in floors:
-        if event.succeeded and event.end_ns < time:
-            return sync
-    return None
+def _covered(event: Event, *groups: Sequence[tuple[int, int]]) -> int | None:
+    """Id of the first call that covers the op, or None. What it made durable, later ones need not."""
+    if not event.succeeded:
+        return None
+    places = [(calls, bisect_right(calls, event.end_ns, key=itemgetter(0))) for calls in groups]
+    return min((calls[at] for calls, at in places if at < len(calls)), default=(0, None))[1]
 
 
 def compute_floors(versions: Versions, cut: Cut) -> Floors:
     """Floors of one crash point; with the `LIVE` cut everything that returned is durable."""
     floors = Floors(versions, cut)
     if cut == LIVE:
-        floors.everything = (_EVERYTHING_NS, 0)
+        floors.everything.append((FOREVER, 0))
         returned = [event for event in versions.name_events if event.returned]
         floors.names = {(event.id, key): 0 for event in returned for key in touched_names(event)}
         floors.existing = {n: 0 for n, file in versions.files.items() if file.born and file.born.returned}
@@ -113,21 +116,21 @@ def compute_floors(versions: Versions, cut: Cut) -> Floors:
 
 
 def _add_sync(floors: Floors, event: Event) -> None:
-    name, inode, floor = event.op.name, event.subject, (event.begin_ns, event.id)
+    name, inode, call = event.op.name, event.subject, (event.begin_ns, event.id)
     if name in ("sync", "syncfs"):
-        floors.everything = max(floors.everything, floor)
+        floors.everything.append(call)
         return
     if name == "fsync":
-        floors.metadata[inode] = max(floors.metadata.get(inode, (0, 0)), floor)
+        floors.metadata[inode].append(call)
     if floors.versions.may_be_nameless(inode, event.end_ns):
         # Nobody can reach the data of a file without a name after a crash. That its unsynced unlink
         # may be undone by the crash promises nothing about what was written since.
         return
     if name == "msync":
         start = event.op.number("off")
-        floors.ranges[inode].append((start, start + event.op.number("len"), *floor))
+        floors.ranges[inode].append((start, start + event.op.number("len"), *call))
     elif name in ("fsync", "fdatasync"):
-        floors.data[inode] = max(floors.data.get(inode, (0, 0)), floor)
+        floors.data[inode].append(call)
     else:
         floors.own.add(event.id)
 
@@ -151,7 +154,7 @@ def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
     sync = _name_sync(floors, event)
     if sync is None or (version.inode == 0 and not _left(floors, event, sync)):
         return
-    by_directory = _covered(event, floors.everything, floors.metadata.get(key[0], (0, 0)))
+    by_directory = _covered(event, floors.everything, floors.metadata.get(key[0], ()))
     if by_directory is not None:
         sync = floors.names[event.id, key] = by_directory
     elif version.inode == 0:
@@ -179,7 +182,7 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
     if exchange:
         return None
     parent = event.directory2 if event.op.name == "rename" else event.directory
-    covered = _covered(event, floors.metadata.get(parent, (0, 0)))
+    covered = _covered(event, floors.metadata.get(parent, ()))
     if covered is not None:
         return covered
     return _by_inode(floors, event)
@@ -189,7 +192,7 @@ def _by_inode(floors: Floors, event: Event) -> int | None:
     """Id of the fsync of the op's inode that covers it; only where the inode is known for sure."""
     if event.id in floors.versions.raced or _may_move_directory(floors, event):
         return None
-    return _covered(event, floors.metadata.get(event.subject, (0, 0)))
+    return _covered(event, floors.metadata.get(event.subject, ()))
 
 
 def _left(floors: Floors, event: Event, sync: int) -> bool:
@@ -225,8 +228,11 @@ def _reached(floors: Floors) -> Iterator[tuple[int, int]]:
 
     msync(2) speaks of the pages of a mapping only; it is not counted on for names.
     """
-    for inode, (_, sync) in floors.data.items():
-        yield inode, sync
+    for inode, calls in floors.data.items():
+        born = floors.versions.file(inode).born
+        sync = _covered(born, calls) if born else None
+        if sync is not None:
+            yield inode, sync
     for event_id in floors.own:
         event = floors.versions.history.by_id[event_id]
         if event.op.name != "mwrite":

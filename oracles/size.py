@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
-from oracles.versions import END_OF_FILE, FileVersions, SizeVersion, overlaps
+from oracles.versions import END_OF_FILE, FileVersions, SizeVersion
 
 _PARTIAL_UNIT = 512
 """An unfinished extension shows at I/O granularity: the size follows completed I/O (xfs_setfilesize,
@@ -35,66 +35,59 @@ def check_size(case: Case) -> Iterator[Violation]:
             case.tally.no_promise += 1
             continue
         versions = [v for v in file.sizes if case.floors.visible(v.event)]
-        if not _reachable(case, file, versions, node.size):
+        givers = [v for v in versions if _may_give(v, node.size)]
+        if case.profile.stepwise_truncate:
+            givers += _interrupted(versions, node.size)
+        if node.size and not givers:
             yield _violation(case, path, node.size, None)
             continue
-        broken = _broken_floor(case, file, versions, node.size)
+        broken = _broken_floor(case, file, versions, givers, node.size)
         if broken:
             yield _violation(case, path, node.size, broken)
 
 
-def _reachable(case: Case, file: FileVersions, versions: list[SizeVersion], size: int) -> bool:
-    return size == 0 or any(_may_give(case, file, v, size) for v in versions)
-
-
-def _may_give(case: Case, file: FileVersions, version: SizeVersion, size: int) -> bool:
+def _may_give(version: SizeVersion, size: int) -> bool:
     """True if the op may have left the size at `size`, finished or half done."""
     if version.value in (size, END_OF_FILE):
         # END_OF_FILE: a clone of everything there was, whose length the history does not know
         return True
-    if size % _PARTIAL_UNIT:
-        return False
-    if size < version.value:
-        # Also inside the gap between the old end and the write: its zeroes are written back like data.
-        # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
-        return True
-    largest = max(v.value for v in file.sizes)
-    return case.profile.stepwise_truncate and not version.raises and size < largest
+    # Also inside the gap between the old end and the write: its zeroes are written back like data.
+    # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
+    return size < version.value and size % _PARTIAL_UNIT == 0
 
 
-def _broken_floor(case: Case, file: FileVersions, versions: list[SizeVersion], size: int) -> _Broken | None:
-    """The first durable change of size that `size` contradicts."""
+def _interrupted(versions: list[SizeVersion], size: int) -> list[SizeVersion]:
+    """The truncates that may have stopped at `size` on their way down."""
+    if size % _PARTIAL_UNIT or size >= max((v.value for v in versions), default=0):
+        return []
+    return [v for v in versions if not v.raises and v.value < size]
+
+
+def _broken_floor(
+    case: Case,
+    file: FileVersions,
+    versions: list[SizeVersion],
+    givers: list[SizeVersion],
+    size: int,
+) -> _Broken | None:
+    """The first durable change of size that `size` contradicts.
+
+    A smaller size than a durable one takes a truncate that was not over when it began, a larger one
+    than a durable truncate takes an op that gives it.
+    """
+    cut_ns = max((v.event.end_ns for v in versions if not v.raises and v.value <= size), default=-1)
+    last_two = sorted(givers, key=lambda v: v.event.end_ns)[-2:]
     for version in versions:
-        sync = case.floors.data_sync(file.inode, version.event) if version.sure else None
-        if sync is None or _agrees(case, file, version, versions, size):
+        if version.value == size or (version.raises and version.value < size):
             continue
-        if version.value > size and _cut_during(case, versions, sync):
+        given_ns = max((v.event.end_ns for v in last_two if v is not version), default=-1)
+        if version.event.begin_ns <= (cut_ns if version.value > size else given_ns):
+            continue
+        sync = case.floors.data_sync(file.inode, version.event) if version.sure else None
+        if sync is None or (version.value > size and case.versions.cut_during(file, sync) < version.value):
             continue
         return _Broken(version, sync)
     return None
-
-
-def _cut_during(case: Case, versions: list[SizeVersion], sync: int) -> bool:
-    """True if a truncate overlapped the sync call.
-
-    It takes the pages beyond its size out of the cache before its own change of size is committed, so
-    the sync call may find nothing left to extend the file with: the size on disk stays what it was
-    before the extension (xfs_setattr_size; seen on 6.18).
-    """
-    call = case.versions.history.by_id.get(sync)
-    return call is not None and any(not v.raises and overlaps(v.event, call) for v in versions)
-
-
-def _agrees(
-    case: Case, file: FileVersions, durable: SizeVersion, versions: list[SizeVersion], size: int
-) -> bool:
-    """True if `size` may have come about although `durable` happened."""
-    if durable.value == size or (durable.raises and durable.value < size):
-        return True
-    later = [v for v in versions if v.event.end_ns >= durable.event.begin_ns and v is not durable]
-    if durable.value > size:
-        return any(not v.raises and v.value <= size for v in later)
-    return any(_may_give(case, file, v, size) for v in later)
 
 
 def _violation(case: Case, path: str, size: int, broken: _Broken | None) -> Violation:

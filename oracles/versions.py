@@ -136,6 +136,19 @@ class Versions:
         removals = self.removals(inode, when_ns)
         return removals > 0 and bisect_left(self.named_ns.get(inode, ()), when_ns) <= removals
 
+    def cut_during(self, file: FileVersions, sync: int) -> int:
+        """The smallest size a truncate that overlapped the call `sync` set; `END_OF_FILE`: there was none.
+
+        A truncate takes the pages behind its size out of the cache before its own change of size is
+        committed, so a sync call in between finds nothing to write, nor to extend the file with: what
+        is on disk stays older than both (xfs_setattr_size; seen on 6.18).
+        """
+        call = self.history.by_id.get(sync)
+        if call is None:
+            return END_OF_FILE
+        cuts = (v.value for v in file.sizes if not v.raises and overlaps(v.event, call))
+        return min(cuts, default=END_OF_FILE)
+
     def file(self, inode: int) -> FileVersions:
         """The versions of `inode`, made on first use."""
         if inode not in self.files:

@@ -55,6 +55,12 @@ NAMES = (
         (("names missing-name", show("d d/e")), ("names missing-name", show())),
     ),
     Row(
+        "moved out of a new directory after fsync: the directory stays",
+        "1-2 mkdir d\n3-4 create d/f\n5-6 fsync d/f\n7-8 rename d/f f\n9-10 fsync f",
+        (show("d f=d/f"),),
+        (("names lost-inode", show("f=d/f")), ("names rename-both", show("d d/f f=d/f"))),
+    ),
+    Row(
         "fsync of the directory: its entries, not its subdirectories'",
         "1-2 mkdir d\n3-4 sync\n5-6 create x\n7-8 create d/y\n9-10 fsync .",
         (show("d x"), show("d x d/y")),
@@ -310,6 +316,20 @@ DATA = (
         W4 + "u: 3-4 write a 0 4096\nv: 5-9 write a 0 4096\nw: 6-8 write a 0 4096\n10-11 fsync a",
         (show("a", a=data("v:0-4096")), show("a", a=data("w:0-4096")), show("a", a=data("w:0-8 v:8-4096"))),
         (("data old-data", show("a", a=data("u:0-4096"))),),
+    ),
+    Row(
+        "truncate that overlaps fsync: it may have taken the new pages away and not be in itself",
+        W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\nw: 7-8 write a 0 12288\n"
+        "9-14 truncate a 4096\n10-13 fsync a",
+        (
+            show("a", a=data("w:0-4096")),
+            show("a", a=data("w:0-12288")),
+            show("a", a=data("w:0-4096 v:4096-8192")),
+        ),
+        (
+            ("data old-data", show("a", a=data("v:0-8192"))),
+            ("size size-too-small", show("a", a=data("w:0-512"))),
+        ),
     ),
     Row(
         "write in flight at the crash",
