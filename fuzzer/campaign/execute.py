@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.campaign.lane import Lane, mount_options
-from fuzzer.errors import InputError
-from fuzzer.kernel.actors import run_workload
+from fuzzer.errors import HangError, InputError
+from fuzzer.kernel.actors import reap_stuck, run_workload
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import lines_of_device
 from fuzzer.kernel.memcg import memory_cgroup
@@ -28,6 +28,9 @@ from fuzzer.writelog.model import SYNC_MARK_PREFIX
 
 DEADLINE_S = 60.0
 """How long actors may run before they are killed."""
+
+_FREED_S = 10.0
+"""How long processes may take to die once the device they hang on has been failed."""
 
 NO_LIMIT = 1 << 40
 """Limit of the memory cgroup of a workload that sets none."""
@@ -76,14 +79,20 @@ def _run_mounted(
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
         mount = mounted(recorded.device, lane.live_mount, workload.fs, options)
         mountpoint = _enter_mount(stack, mount, f"{workload.fs} with {options}")
-        history = run_workload(
-            workload,
-            mountpoint,
-            fs=workload.fs,
-            cgroup=cgroup,
-            deadline_s=deadline_s,
-            on_durable=None if lane.recorder.timed else _marker(recorded),
-        )
+        try:
+            history = run_workload(
+                workload,
+                mountpoint,
+                fs=workload.fs,
+                cgroup=cgroup,
+                deadline_s=deadline_s,
+                on_durable=None if lane.recorder.timed else _marker(recorded),
+            )
+        except HangError as error:
+            # Failing all its I/O is what frees a file system, and those who wait for it.
+            lane.recorder.abort()
+            reap_stuck(error.pids, _FREED_S)
+            raise
         return history, walk(mountpoint, workload.fs, history.known_ids())
 
 

@@ -147,10 +147,9 @@ class _Worker:
         return self.options.origin
 
     def _hang(self, workload: Workload, error: HangError) -> None:
-        """Actors that cannot be killed: report, free the device, and leave; the coordinator cleans up."""
+        """Actors that could not be killed: report, and leave; the coordinator cleans up."""
         finding = save_hang(self.options.directory / "findings", workload, error, self.options.origin)
         self._send(event="finding", canary="", **finding.summary())
-        self.lane.recorder.abort()
         os._exit(STUCK)
 
     def _send(self, **event: object) -> None:

@@ -89,6 +89,11 @@ def _bind(path: Path, filesystems: tuple[str, ...]) -> list[tuple[Path, Workload
     return bound
 
 
+def _killed(attempt: Attempt) -> str:
+    names = attempt.execution.history.killed
+    return f"; killed at the deadline, or died: {', '.join(names)}" if names else ""
+
+
 class _Tally:
     """Counts over all runs of a `run` command."""
 
@@ -107,7 +112,7 @@ class _Tally:
         self.monitor.say(
             f"{workload.fs}: {len(attempt.execution.history.events)} ops ({len(failed)} failed), "
             f"{examination.states} crash states ({examination.unique} unique), "
-            f"{', '.join(attempt.buckets) or 'nothing forbidden'}"
+            f"{', '.join(attempt.buckets) or 'nothing forbidden'}{_killed(attempt)}"
         )
         self.monitor.event(
             {

@@ -9,6 +9,7 @@ from fuzzer.state.history import Event, History
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import format_op
 from fuzzer.writelog.joined import RunLog
+from oracles.kernel_log import is_alarm
 
 _MAX_KERNEL_LINES = 12
 _NEIGHBOURS = 6
@@ -34,13 +35,19 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     yield _describe_state(saved)
     yield ""
     yield from format_workload(saved.workload).splitlines()
-    kernel = saved.kernel_lines()
-    if kernel:
+    yield from _describe_kernel_log(saved.kernel_lines())
+
+
+def _describe_kernel_log(lines: list[str]) -> Iterator[str]:
+    """From the first alarm on; file systems log every mount, which helps nobody."""
+    first = next((number for number, line in enumerate(lines) if is_alarm(line)), len(lines))
+    alarm = lines[first:]
+    if alarm:
         yield ""
         yield "kernel log:"
-        yield from (f"  {line}" for line in kernel[:_MAX_KERNEL_LINES])
-        if len(kernel) > _MAX_KERNEL_LINES:
-            yield f"  … {len(kernel) - _MAX_KERNEL_LINES} more lines in kmsg.txt"
+        yield from (f"  {line}" for line in alarm[:_MAX_KERNEL_LINES])
+    if len(alarm) > _MAX_KERNEL_LINES:
+        yield f"  … {len(alarm) - _MAX_KERNEL_LINES} more lines in kmsg.txt"
 
 
 def _describe_state(saved: Saved) -> str:
