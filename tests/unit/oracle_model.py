@@ -224,7 +224,8 @@ class Core:
 
         self.disk.do(Record(what, apply, frozenset({inode}), frozenset({inode})))
 
-    def truncate(self, inode: int, size: int) -> None:
+    def drop_pages(self, inode: int, size: int) -> None:
+        """First half of a truncate: the cache forgets, the disk does not know yet."""
         cached = self.cached(inode)
         if size < cached.size:
             cached.content[size:] = bytes(MAX_BYTES - size)
@@ -237,6 +238,9 @@ class Core:
             self.disk.writeback_range(inode, self.world.inodes[inode].size, size)
         if size % PAGE and self.disk.rng.random() < 0.5:
             self.disk.writeback(inode, size // PAGE)
+
+    def commit_size(self, inode: int, size: int) -> None:
+        """Second half of a truncate."""
         self.disk.set_size(inode, size, "truncate")
 
     def extend(self, inode: int, size: int) -> None:

@@ -122,6 +122,8 @@ class Runner:
         self.now = 10
         self.events: list[Running] = []
         self.snapshots: list[Snapshot] = []
+        self.locked: set[int] = set()
+        """Inodes whose truncate is half done."""
         self._work = {a: [random_op(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
 
     def run(self) -> None:
@@ -256,6 +258,7 @@ class Runner:
         inode, start = running.inodes["subject"], op.number("off")
         for low, high in self._pieces(start, start + op.number("len")):
             data = encode(running.id, file_tag(inode), low, high - low)
+            yield from self._unlocked(inode)
             stored = put(inode, low, data)
             if stored == 0:
                 break
@@ -289,10 +292,23 @@ class Runner:
             yield
 
     def _truncate(self, running: Running, op: Op) -> Steps:
-        self._begin(running, subject=self.core.open_file(op.text("path")))
+        inode, size = self.core.open_file(op.text("path")), op.number("size")
+        self._begin(running, subject=inode)
         yield
-        self.core.truncate(running.inodes["subject"], op.number("size"))
+        yield from self._unlocked(inode)
+        self.locked.add(inode)
+        self.core.drop_pages(inode, size)
+        if self.fs == "xfs":
+            # fsync does not take the inode lock here, so it may come in between
+            for _ in range(self.rng.randrange(8)):
+                yield
+        self.core.commit_size(inode, size)
+        self.locked.discard(inode)
         yield
+
+    def _unlocked(self, inode: int) -> Steps:
+        while inode in self.locked:
+            yield
 
     def _fallocate(self, running: Running, op: Op) -> Steps:
         inode = self.core.open_file(op.text("path"))
@@ -301,9 +317,11 @@ class Runner:
         start, end, mode = op.number("off"), op.number("off") + op.number("len"), op.text("mode")
         if mode in ("punch", "zero", "zero_keep"):
             for low, high in self._pieces(start, end):
+                yield from self._unlocked(inode)
                 self.core.zero(inode, low, high)
                 yield
         if mode in ("alloc", "zero", "unshare"):
+            yield from self._unlocked(inode)
             self.core.extend(inode, end)
             yield
 
@@ -311,6 +329,8 @@ class Runner:
         source, target = self.core.open_file(op.text("from")), self.core.open_file(op.text("to"))
         self._begin(running, subject=target, other=source)
         yield
+        while {source, target} & self.locked:
+            yield
         self.core.clone(source, target, op.number("src"), op.number("len"), op.number("off"))
         yield
 
