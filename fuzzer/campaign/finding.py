@@ -189,8 +189,9 @@ def load_facts(directory: Path) -> Finding:
         )
     try:
         finding = Finding(**data)
-        return replace(finding, reproduced=(data["reproduced"][0], data["reproduced"][1]))
-    except (TypeError, KeyError, IndexError) as error:
+        k, n = data["reproduced"]
+        return replace(finding, reproduced=(k, n), violations=tuple(data["violations"]))
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"not a finding: {error}", place=str(path)) from error
 
 

@@ -75,6 +75,7 @@ class FuseRecorder:
         self._minor = minor
         self._abort_file = abort_file
         self._log_limit_bytes = log_limit_bytes
+        self._aborted = False
 
     @contextmanager
     def record(self, image: Path, log: Path) -> Iterator[FuseDevice]:
@@ -84,7 +85,7 @@ class FuseRecorder:
             with self._attached(self._mountpoint / str(started["name"])) as device:
                 yield FuseDevice(device, self._client, disk)
         finally:
-            if not self._client.lost:
+            if not (self._client.lost or self._aborted):
                 self._client.ask("stop", disk=disk)
 
     @contextmanager
@@ -93,8 +94,12 @@ class FuseRecorder:
             _refuse_discards(device)
             try:
                 yield device
-            finally:
-                self._check_alive()
+            except BaseException:
+                # Who aborted has something to say that must not be hidden behind a lost server.
+                if not self._aborted:
+                    self._check_alive()
+                raise
+            self._check_alive()
 
     def _check_alive(self) -> None:
         """Abort the connection if the server is lost, or detaching would wait for it for ever."""
@@ -105,6 +110,7 @@ class FuseRecorder:
             raise
 
     def abort(self) -> None:
+        self._aborted = True
         with suppress(FileNotFoundError):  # The connection ends with a server that died.
             self._abort_file.write_text("1")
 
