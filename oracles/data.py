@@ -148,20 +148,33 @@ def _check_piece(
 class _Origins:
     """Which ops may have put words where they are, through any number of clones.
 
-    Answers about clones are remembered: files that are cloned into each other again and again would
-    otherwise be asked exponentially often.
+    Files may be cloned into each other in circles. Words cannot come out of a circle alone, so a clone
+    that is asked while it is being asked says no, and the question is put again as long as that brings
+    out new sources. Answers are remembered: it would take exponentially long otherwise.
     """
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._answers: dict[tuple[int, Run], bool] = {}
+        self._yes: set[tuple[int, Run]] = set()
+        self._no: set[tuple[int, Run]] = set()
+        self._asked: set[tuple[int, Run]] = set()
         self._edges: dict[int, list[int]] = {}
 
-    def explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int, depth: int = 0) -> bool:
+    def explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int) -> bool:
         """True if an op invoked before `before_ns`, and not over at `floor`, may have put the words there.
 
         Floor 0 is the time before the first op: then everything was zero.
         """
+        while True:
+            known = len(self._yes)
+            self._asked.clear()
+            if self._explain(file, piece, before_ns, floor, 0):
+                return True
+            if len(self._yes) == known:
+                self._no |= self._asked - self._yes
+                return False
+
+    def _explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int, depth: int) -> bool:
         if piece.op == ZERO and floor == 0:
             return True
         return any(
@@ -179,11 +192,15 @@ class _Origins:
         if version.source is Source.WRITE:
             return piece.shift == 0 and piece.tag == file_tag(file.inode)
         key = (version.event.id, piece)
-        if key not in self._answers:
-            # Clones that ran at the same time may form a circle; what leads back here is believed.
-            self._answers[key] = True
-            self._answers[key] = self._may_come_from(version.event, piece, depth + 1)
-        return self._answers[key]
+        if key in self._yes:
+            return True
+        if key in self._no or key in self._asked:
+            return False
+        self._asked.add(key)
+        if self._may_come_from(version.event, piece, depth + 1):
+            self._yes.add(key)
+            return True
+        return False
 
     def _may_come_from(self, clone: Event, piece: Run, depth: int) -> bool:
         """True if the source of a clone may have held these words while the clone ran."""
@@ -194,7 +211,7 @@ class _Origins:
         shift = piece.shift - distance if piece.op != ZERO else 0
         moved = replace(piece, start=piece.start - distance, end=piece.end - distance, shift=shift)
         return all(
-            self.explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
+            self._explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
             for part in _cut(moved, self._edges_of(source))
         )
 

@@ -14,6 +14,8 @@ import errno
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.stamps import FOREIGN, ZERO, Run, file_tag
@@ -189,3 +191,48 @@ def judge_case(script: Script, fs: str, tree: Tree, cut_ns: int | None = None) -
     last = max(e.end_ns if e.returned else e.begin_ns for e in script.events)
     at = last + 1 if cut_ns is None else cut_ns
     return judge(PROFILES[fs], Recovery(tree=tree), build_versions(script.history), Cut(at, at))
+
+
+BOTH = ("btrfs", "xfs")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tree after the crash."""
+
+    names: str
+    inodes: dict[str, Has]
+
+
+def show(names: str = "", **inodes: Has) -> Shown:
+    return Shown(names, inodes)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`bad` pairs a tree with the `rule kind` it must be reported as."""
+
+    title: str
+    history: str
+    ok: tuple[Shown, ...]
+    bad: tuple[tuple[str, Shown], ...] = ()
+    fs: tuple[str, ...] = BOTH
+    cut_ns: int | None = None
+
+
+def check_row(row: Row, on: str) -> None:
+    """Judge all trees of a row as one of file system `on`."""
+    script = Script(row.history)
+    for shown in row.ok:
+        tree = make_tree(script, on, shown.names, **shown.inodes)
+        found = judge_case(script, on, tree, row.cut_ns).violations
+        assert not found, (shown, found[0])
+    for expected, shown in row.bad:
+        tree = make_tree(script, on, shown.names, **shown.inodes)
+        kinds = {f"{v.rule} {v.kind}" for v in judge_case(script, on, tree, row.cut_ns).violations}
+        assert expected in kinds, (shown, kinds)
+
+
+def each_fs(*rows: Row) -> list[object]:
+    """Parameters (row, file system) of a test."""
+    return [pytest.param(row, on, id=f"{on}: {row.title}") for row in rows for on in row.fs]

@@ -1,0 +1,331 @@
+"""Names, modes and xattrs, by hand: what must pass and what must not.
+
+The words are explained in oracle_cases.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+from oracle_cases import Has, Row, Script, check_row, each_fs, judge_case, make_tree, show
+
+from fuzzer.state.xattr_value import xattr_value
+
+NAMES = (
+    Row(
+        "nothing synced: anything it ever was",
+        "1-2 create a\n3-4 rename a b",
+        (show(), show("a"), show("b=a")),
+        (("names rename-both", show("a b=a")), ("names name-from-nowhere", show("c=a"))),
+    ),
+    Row("create, fsync file", "1-2 create a\n3-4 fsync a", (show("a"),), (("names missing-name", show()),)),
+    Row(
+        "create, fsync file: with its new ancestors",
+        "1-2 mkdir d\n3-4 mkdir d/e\n5-6 create d/e/f\n7-8 fsync d/e/f",
+        (show("d d/e d/e/f"),),
+        (("names missing-name", show("d d/e")), ("names missing-name", show())),
+    ),
+    Row(
+        "moved out of a new directory after fsync: the directory stays",
+        "1-2 mkdir d\n3-4 create d/f\n5-6 fsync d/f\n7-8 rename d/f f\n9-10 fsync f",
+        (show("d f=d/f"),),
+        (("names lost-inode", show("f=d/f")), ("names rename-both", show("d d/f f=d/f"))),
+    ),
+    Row(
+        "fsync of the directory: its entries, not its subdirectories'",
+        "1-2 mkdir d\n3-4 sync\n5-6 create x\n7-8 create d/y\n9-10 fsync .",
+        (show("d x"), show("d x d/y")),
+        (("names missing-name", show("d d/y")),),
+    ),
+    Row("symlink, fsync directory", "1-2 symlink t s\n3-4 fsync .", (show("s"),), (
+        ("names missing-name", show()),
+        ("names wrong-target", show("s", s=Has(target=""))),
+        ("names wrong-type", show("s", s=Has(kind="file"))),
+    )),
+    Row(
+        "link, fsync file: both names",
+        "1-2 create a\n3-4 link a b\n5-6 fsync a",
+        (show("a b=a"),),
+        (("names missing-name", show("a")), ("names missing-name", show("b=a"))),
+    ),
+    Row(
+        "link into a new directory, removed again: the directory need not exist",
+        "1-2 create a\n3-4 sync\n5-6 mkdir d\n7-8 link a d/a\n9-10 unlink d/a\n11-12 fsync a",
+        (show("a"), show("a d")),
+        (("names resurrected-name", show("a d d/a=a")),),
+    ),
+    Row(
+        "rename, fsync file",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 fsync b",
+        (show("b=a"),),
+        (("names missing-name", show("a")), ("names lost-inode", show())),
+    ),
+    Row(
+        "rename over a file, fsync",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b\n9-10 fsync b",
+        (show("b=a"),),
+        (("names old-binding", show("a b")), ("names rename-both", show("a b=a"))),
+    ),
+    Row(
+        "rename, fsync of the new directory",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"),),
+        (("names missing-name", show("d a")),),
+    ),
+    Row(
+        "rename, fsync of the old directory: not lost, but no promise where",
+        "1-2 mkdir d\n3-4 create d/a\n5-6 sync\n7-8 rename d/a a\n9-10 fsync d",
+        (show("d d/a"), show("d a=d/a")),
+        (("names lost-inode", show("d")),),
+    ),
+    Row(
+        "new file moved out of its directory, fsync of that: it was in nothing that was logged",
+        "1-2 mkdir d\n3-4 sync\n5-6 create a\n7-8 rename a d/a\n9-10 fsync .",
+        (show("d"), show("d a"), show("d d/a=a")),
+    ),
+    Row(
+        "move to another directory, fsync of that: xfs shows it whole",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"),),
+        (("names rename-both", show("d a d/a=a")),),
+        fs=("xfs",),
+    ),
+    Row(
+        "move to another directory, fsync of that: btrfs may show the old name too",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d",
+        (show("d d/a=a"), show("d a d/a=a")),
+        fs=("btrfs",),
+    ),
+    Row(
+        "move to another directory, fsync of the file: at the new place only",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 fsync d/a",
+        (show("d d/a=a"),),
+        (("names rename-both", show("d a d/a=a")), ("names resurrected-name", show("d a d/a=a"))),
+    ),
+    Row(
+        "moved twice, fsync of the directory in between: it is not lost",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a\n9-10 rename d/a b\n11-12 fsync d",
+        (show("d a"), show("d b=a")),
+        (("names lost-inode", show("d")),),
+    ),
+    Row(
+        "unlink, new file, rename away, fsync of it: the first file may show again",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 unlink a\n9-10 symlink t b\n11-12 rename b a\n"
+        "13-14 rename a d/b\n15-16 fsync d",
+        (show("d d/b=b"), show("d a d/b=b")),
+        (("names missing-name", show("d")),),
+    ),
+    Row(
+        "rename a to b, new a, fsync new a",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 symlink t s\n"
+        "9-10 create c\n11-12 rename c a\n13-14 fsync a",
+        (show("a=c b=a"), show("a=c b=a s")),
+        (("names lost-inode", show("a=c")), ("names missing-name", show("b=a"))),
+    ),
+    Row(
+        "exchange, fsync of one side: both or none",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=exchange\n9-10 fsync a",
+        (show("a b"), show("a=b b=a")),
+        (
+            ("names rename-both", show("a b=a")),
+            ("names lost-inode", show("a b=a")),
+            ("names missing-name", show("a")),
+        ),
+    ),
+    Row(
+        "exchange, sync",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=exchange\n9-10 sync",
+        (show("a=b b=a"),),
+        (("names old-binding", show("a b")),),
+    ),
+    Row(
+        "noreplace that failed changes nothing",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 rename a b flags=noreplace !EEXIST",
+        (show("a b"),),
+        (("names missing-name", show("b=a")),),
+    ),
+    Row(
+        "rename between two names of one inode does nothing",
+        "1-2 create a\n3-4 link a b\n5-6 sync\n7-8 rename a b other=a\n9-10 fsync b",
+        (show("a b=a"),),
+        (("names missing-name", show("b=a")),),
+    ),
+    Row(
+        "unlink, fsync of the directory",
+        "1-2 create a\n3-4 sync\n5-6 unlink a\n7-8 fsync .",
+        (show(),),
+        (("names resurrected-name", show("a")),),
+    ),
+    Row(
+        "unlink one of two links, fsync by the other",
+        "1-2 mkdir d\n3-4 create a\n5-6 link a d/b\n7-8 sync\n9-10 unlink d/b\n11-12 fsync a",
+        (show("a d"),),
+        (("names resurrected-name", show("a d d/b=a")), ("names missing-name", show("d"))),
+    ),
+    Row(
+        "unlink without sync: there or not",
+        "1-2 create a\n3-4 sync\n5-6 unlink a",
+        (show(), show("a")),
+    ),
+    Row(
+        "unlink of another file does not excuse a lost one",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-8 unlink a",
+        (show("b"), show("a b")),
+        (("names lost-inode", show("a")),),
+    ),
+    Row(
+        "a rename in flight: old or new, never neither, never both",
+        "1-2 create a\n3-4 sync\n5-? rename a b",
+        (show("a"), show("b=a")),
+        (("names lost-inode", show()), ("names rename-both", show("a b=a"))),
+    ),
+    Row(
+        "create in flight at the crash",
+        "1-2 mkdir d\n3-4 fsync d\n5-? create d/a",
+        (show("d"), show("d d/a")),
+        (("names missing-name", show()),),
+    ),
+    Row(
+        "op that began after the crash cannot show",
+        "1-2 create a\n3-4 sync\n5-6 create b",
+        (show("a"),),
+        (("names name-from-nowhere", show("a b")),),
+        cut_ns=5,
+    ),
+    Row(
+        "fsync that had not returned at the crash promises nothing",
+        "1-2 create a\n3-9 fsync a",
+        (show(), show("a")),
+        cut_ns=8,
+    ),
+    Row(
+        "create that overlaps fsync: in or out",
+        "1-2 mkdir d\n3-4 sync\n5-8 create d/a\n7-10 fsync d",
+        (show("d"), show("d d/a")),
+    ),
+    Row(
+        "rename raced with unlink of its target",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-12 unlink b\n8-11 rename a b other=b\n13-14 fsync .",
+        (show("b=a"), show()),
+    ),
+    Row(
+        "rename raced with unlink of its source",
+        "1-2 create a\n3-4 sync\n5-10 rename a b\n6-9 unlink a !ENOENT\n11-12 fsync .",
+        (show("b=a"),),
+        (("names missing-name", show("a")),),
+    ),
+    Row(
+        "mkdir raced with rename: the inode it looked up is not its own",
+        "1-2 create x\n3-4 mkdir e\n5-6 sync\n7-16 mkdir d subject=e\n8-12 rename e d other=e\n17-18 sync",
+        (show("x d=e", e=Has(mode=0o755)),),
+        (("names missing-name", show("d=e")),),
+    ),
+    Row(
+        "directory renamed: what is in it stays in it",
+        "1-2 mkdir d\n3-4 create d/a\n5-6 rename d e\n7-8 create e/b\n9-10 fsync e/b",
+        (show("e=d e/b"), show("d d/b=e/b"), show("e=d e/a=d/a e/b"), show("d d/a d/b=e/b")),
+        (("names missing-name", show("e=d")), ("names lost-inode", show())),
+    ),
+    Row(
+        "directory renamed, then fsynced itself: it exists, no promise where",
+        "1-2 mkdir d\n3-4 sync\n5-6 rename d e\n7-8 fsync e",
+        (show("d"), show("e=d")),
+        (("names lost-inode", show()),),
+    ),
+    Row(
+        "fdatasync promises the name a file was made at, no rename",
+        "1-2 create a\n3-4 fdatasync a\n5-6 rename a b\n7-8 fdatasync b",
+        (show("a"), show("b=a")),
+        (("names lost-inode", show()),),
+    ),
+    Row(
+        "unlink of the last name, then fsync of the open file: it is gone",
+        "1-2 create a\n3-4 sync\n5-6 unlink a\n7-8 fsync a subject=a",
+        (show(),),
+        (("names resurrected-name", show("a")),),
+    ),
+)  # fmt: skip
+
+W4 = "1-2 create a\n"
+
+ATTRIBUTES = (
+    Row(
+        "chmod, fsync",
+        W4 + "3-4 chmod a 600\n5-6 fsync a",
+        (show("a", a=Has(mode=0o600)),),
+        (("mode old-mode", show("a")), ("mode old-mode", show("a", a=Has(mode=0o777)))),
+    ),
+    Row(
+        "chmod, fdatasync: no promise",
+        W4 + "3-4 chmod a 600\n5-6 fdatasync a",
+        (show("a"), show("a", a=Has(mode=0o600))),
+        (("mode mode-from-nowhere", show("a", a=Has(mode=0))),),
+    ),
+    Row(
+        "chmod, fsync of the directory it is in: no promise",
+        W4 + "3-4 chmod a 600\n5-6 fsync .",
+        (show("a"), show("a", a=Has(mode=0o600))),
+    ),
+    Row(
+        "chmod of the root, fsync of it",
+        "1-2 chmod . 700\n3-4 fsync .",
+        (show("", root=Has(mode=0o700)),),
+        (("mode old-mode", show("")),),
+    ),
+    Row(
+        "chmod of the root without sync: nobody knows what it was",
+        "1-2 chmod . 700",
+        (show(), show("", root=Has(mode=0o711))),
+    ),
+    Row(
+        "mkdir takes no set-id bits but may inherit one",
+        "1-2 mkdir d mode=6755\n3-4 sync",
+        (show("d", d=Has(mode=0o755)), show("d", d=Has(mode=0o2755))),
+        (("mode old-mode", show("d", d=Has(mode=0o6755))),),
+    ),
+    Row(
+        "chmod overlaps fsync: in or out",
+        W4 + "3-4 fsync a\n5-8 chmod a 600\n6-9 fsync a",
+        (show("a"), show("a", a=Has(mode=0o600))),
+    ),
+)
+
+
+@pytest.mark.parametrize(("row", "on"), each_fs(*NAMES, *ATTRIBUTES))
+def test_row(row: Row, on: str) -> None:
+    check_row(row, on)
+
+
+def _value(script: Script, label: str) -> tuple[tuple[str, bytes], ...]:
+    event = script.ops[label]
+    return (("user.k", xattr_value(event.id, event.op.number("size"))),)
+
+
+XATTRS = W4 + "x: 3-4 setxattr a k\n5-6 fsync a\ny: 7-8 setxattr a k\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "value", "expected"),
+    [
+        ("", "x", ""),
+        ("", "y", ""),
+        ("", None, "xattr missing-xattr"),
+        ("9-10 fsync a", "y", ""),
+        ("9-10 fsync a", "x", "xattr old-xattr"),
+        ("9-10 fdatasync a", "x", ""),
+        ("9-10 fsync a\n11-12 removexattr a k", None, ""),
+        ("9-10 removexattr a k\n11-12 fsync a", "y", "xattr resurrected-xattr"),
+        ("9-10 removexattr a k !ENODATA\n11-12 fsync a", None, "xattr missing-xattr"),
+    ],
+)
+def test_xattrs_on_btrfs(rest: str, value: str | None, expected: str) -> None:
+    script = Script(XATTRS + rest)
+    tree = make_tree(script, "btrfs", "a", a=Has(xattrs=_value(script, value) if value else ()))
+    found = {f"{v.rule} {v.kind}" for v in judge_case(script, "btrfs", tree).violations}
+    assert found == ({expected} if expected else set())
+
+
+def test_xfs_may_lose_an_xattr_that_is_being_replaced() -> None:
+    script = Script(XATTRS)
+    assert not judge_case(script, "xfs", make_tree(script, "xfs", "a")).violations
+    script = Script(XATTRS + "9-10 fsync a")
+    assert judge_case(script, "xfs", make_tree(script, "xfs", "a")).violations
