@@ -321,9 +321,9 @@ def test_clones_in_circles_end(fs: str) -> None:
     lines = ["1-2 create a", "3-4 create b", "w: 5-6 write a 0 4096", "7-8 sync"]
     lines += [f"9-99 clone {'a b' if n % 2 else 'b a'} 0 0 4096" for n in range(40)]
     script = Script("\n".join(lines))
-    started = time.monotonic()
+    started = time.process_time()
     bad = make_tree(script, fs, "a b", b=Has("w/a@8:0-4096"))
     assert "misplaced-data" in {v.kind for v in judge_case(script, fs, bad).violations}
     good = make_tree(script, fs, "a b", a=Has("w:0-4096"), b=Has("w/a@0:0-4096"))
     assert not judge_case(script, fs, good).violations
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
