@@ -12,9 +12,7 @@ import struct
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 MS_RDONLY = 1
-MS_REMOUNT = 32
 AT_EMPTY_PATH = 0x1000
-AT_FDCWD = -100
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -89,25 +87,6 @@ def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
 def syncfs(fd: int) -> None:
     """syncfs(2)."""
     check(_LIBC.syncfs(fd), "syncfs")
-
-
-class _FileHandle(ctypes.Structure):
-    _fields_ = (
-        ("handle_bytes", ctypes.c_uint),
-        ("handle_type", ctypes.c_int),
-        ("f_handle", ctypes.c_ubyte * 128),
-    )
-
-
-def name_to_handle(dir_fd: int, name: str, flags: int = 0) -> tuple[int, bytes]:
-    """name_to_handle_at(2): (type, bytes) of the file handle. Does not follow a final symlink."""
-    handle = _FileHandle(handle_bytes=128)
-    mount_id = ctypes.c_int()
-    result = _LIBC.name_to_handle_at(
-        dir_fd, name.encode(), ctypes.byref(handle), ctypes.byref(mount_id), flags
-    )
-    check(result, "name_to_handle_at", name)
-    return handle.handle_type, bytes(handle.f_handle[: handle.handle_bytes])
 
 
 # Hot paths of the actors: typed function objects of their own, so that ctypes converts each argument

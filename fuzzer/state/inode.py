@@ -9,8 +9,6 @@ from __future__ import annotations
 
 _NUMBER_BITS = 64
 
-NO_INODE = 0
-
 
 def make_inode(number: int, generation: int = 0) -> int:
     """Join an inode number and a generation into one identity."""

@@ -39,10 +39,6 @@ class Tree:
     entries: dict[tuple[int, str], int]
     errors: tuple[str, ...] = ()
 
-    def names_of(self, inode: int) -> tuple[tuple[int, str], ...]:
-        """All (directory, name) pairs that point at `inode`."""
-        return tuple(key for key, value in self.entries.items() if value == inode)
-
     def files(self) -> Iterator[tuple[str, Node]]:
         """Every inode once, with one of its paths."""
         seen: set[int] = set()
