@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one
@@ -29,6 +30,9 @@ from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS, Points
+
+STUCK = 71
+"""Exit status of a worker that gave up its lane because processes are stuck in the kernel."""
 
 EXAMPLES_PER_BUCKET = 3
 """Findings kept per bucket and worker; further sightings are only counted."""
@@ -146,7 +150,7 @@ class _Worker:
             return replace(self.options.origin, canary="")
         return self.options.origin
 
-    def _hang(self, workload: Workload, error: HangError) -> None:
+    def _hang(self, workload: Workload, error: HangError) -> NoReturn:
         """Actors that could not be killed: report, and leave; the coordinator cleans up."""
         finding = save_hang(self.options.directory / "findings", workload, error, self.options.origin)
         self._send(event="finding", canary="", **finding.summary())
@@ -154,7 +158,3 @@ class _Worker:
 
     def _send(self, **event: object) -> None:
         self.send(json.dumps(event))
-
-
-STUCK = 71
-"""Exit status of a worker that gave up its lane because processes are stuck in the kernel."""
