@@ -9,9 +9,10 @@ _ARGV = {
     "btrfs": ("btrfs", "check", "--readonly", "--force"),
     "xfs": ("xfs_repair", "-n", "-P", "-o", "bhash=1024"),
 }
-"""--force leaves out btrfs check's search for mounts: it looks at the backing file of every loop device on
-the machine, and fails if one of them, of anybody's, is on a dead FUSE mount. Of xfs_repair's 15 ms on a small image half go into prefetch threads (-P: none) and into a buffer
-cache made for large disks (bhash); neither changes what is checked (xfs_repair(8))."""
+"""--force leaves out btrfs check's search for mounts: it looks at the backing file of every loop device
+on the machine, and fails if one of them, of anybody's, is on a dead FUSE mount. Of xfs_repair's 15 ms
+on a small image half go into prefetch threads (-P: none) and into a buffer cache made for large disks
+(bhash); neither changes what is checked (xfs_repair(8))."""
 
 _TIMEOUT_S = 120.0
 _MAX_OUTPUT = 64 << 10
