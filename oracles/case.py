@@ -12,6 +12,16 @@ from oracles.profile import Profile
 from oracles.verdict import Violation
 from oracles.versions import Versions
 
+_BY_CALL = {
+    "sync": "sync",
+    "syncfs": "sync",
+    "write": "dsync",
+    "dwrite": "dsync",
+    "msync": "msync",
+    "mwrite": "msync",
+}
+"""Calls whose own manual page makes the promise, whatever the object is."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -49,8 +59,7 @@ class Case:
     def source(self, promise: str, sync: int) -> str:
         """Where the promise is written down, given the sync call that made it."""
         event = self.versions.history.by_id.get(sync)
-        everything = event is not None and event.op.name in ("sync", "syncfs")
-        return self.profile.source("sync" if everything else promise)
+        return self.profile.source(_BY_CALL.get(event.op.name, promise) if event else promise)
 
     def sync_label(self, sync: int) -> str:
         """`fsync b by w1` for people; "the clean shutdown" where no call made the promise."""

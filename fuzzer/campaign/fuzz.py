@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class Totals:
     started: float
     counts: dict[str, int] = field(default_factory=dict)
     findings: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
+    """Sightings per bucket, those of which no finding was kept included."""
     canary_seen: set[str] = field(default_factory=set)
 
     def add(self, event: Mapping[str, object]) -> None:
@@ -74,9 +77,11 @@ class _Campaign:
             self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
             event["hits"] = self.index.count_hit(event["bucket"])
             self.totals.findings += 1
+            self.totals.hits[event["bucket"]] += 1
             if event["canary"]:
                 self.totals.canary_seen.add(event["fs"])
         elif event["event"] == "hit":
+            self.totals.hits[event["bucket"]] += 1
             event["hits"] = self.index.count_hit(event["bucket"])
         self.monitor.event(event)
 

@@ -113,6 +113,8 @@ def _summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool)
         f"{counts.get('judged', 0)} objects judged, {counts.get('no_promise', 0)} without a promise; "
         f"{totals.findings} findings"
     )
+    for bucket, hits in totals.hits.most_common():
+        monitor.say(f"{hits:6} x {bucket}")
     if totals.findings:
         monitor.say(f"look at them: powercut triage list --dir {directory}")
     if as_json:
