@@ -8,11 +8,12 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.errors import HangError, LostWorkerError, MissingCapabilityError
 from fuzzer.kernel.actor import CRASHED, HELD_SIGNALS, OnDurable, Stage, become_actor
+from fuzzer.kernel.clock import realtime_offset_ns
 from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.shared import SharedRun
@@ -55,10 +56,11 @@ def run_workload(
             on_durable=on_durable,
             keep_fds=keep_fds,
         )
-        return _run_stage(stage, root, time.monotonic() + deadline_s)
+        start = History((), root, realtime_ns=realtime_offset_ns())
+        return _run_stage(stage, start, time.monotonic() + deadline_s)
 
 
-def _run_stage(stage: Stage, root: int, deadline: float) -> History:
+def _run_stage(stage: Stage, start: History, deadline: float) -> History:
     workload = stage.workload
     try:
         killed = _run_group(stage, (SETUP,), deadline) if workload.setup else ()
@@ -70,19 +72,25 @@ def _run_stage(stage: Stage, root: int, deadline: float) -> History:
             f"killed actors do not die: {', '.join(names)}",
             stacks=dict(zip(names, stuck.stacks, strict=True)),
             pids=stuck.pids,
-            history=_history(stage, root, stuck.numbers),
+            history=_history(stage, start, stuck.numbers),
         ) from None
-    return _history(stage, root, killed)
+    return _history(stage, start, killed)
 
 
-def _history(stage: Stage, root: int, killed: Iterable[int]) -> History:
+def _history(stage: Stage, start: History, killed: Iterable[int]) -> History:
+    """`start`, with what has come since."""
     events = [
         event
         for number, rows in enumerate(stage.shared.rows)
         for event in events_from_records(stage.workload, number, rows.records())
     ]
     events.sort(key=lambda event: (event.begin_ns, event.id))
-    return History(tuple(events), root, tuple(stage.workload.actor_name(number) for number in killed))
+    return replace(
+        start,
+        events=tuple(events),
+        killed=tuple(stage.workload.actor_name(number) for number in killed),
+        realtime_drift_ns=abs(realtime_offset_ns() - start.realtime_ns),
+    )
 
 
 def _root_inode(mountpoint: Path, fs: str) -> int:

@@ -24,6 +24,11 @@ _CHUNK_BYTES = 512 << 10
 _MAX_READ_BYTES = 1 << 30
 """Larger files only come from corruption (workloads end at 128 MiB); the rest is not read."""
 
+_NOTHING_READ: tuple[tuple[Run, ...], int, int] = ((), 0, 0)
+
+_STAT_BLOCK_BYTES = 512
+"""Unit of `st_blocks`, whatever the block size is (inode(7))."""
+
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 
 
@@ -59,7 +64,7 @@ def walk(mountpoint: Path, fs: str, known: Words) -> Tree:
 
 def _look_at_directory(state: _Walk, fd: int, inode: int, path: str) -> None:
     with state.noting(path, "fstat"):
-        state.nodes[inode] = _node(state, fd, inode, os.fstat(fd), path)
+        state.nodes[inode] = _opened(state, fd, inode, os.fstat(fd), path)
     names: list[str] = []
     with state.noting(path, "readdir"):
         names = sorted(os.listdir(fd))
@@ -77,38 +82,52 @@ def _look_at(state: _Walk, dir_fd: int, name: str, inode: int, path: str) -> Non
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFLNK:
         target = os.readlink(name, dir_fd=dir_fd)
-        state.nodes[inode] = Node(
-            inode=inode, kind="symlink", mode=0o777, nlink=status.st_nlink, size=status.st_size, target=target
-        )
+        state.nodes[inode] = _node(inode, status, target=target)
     elif kind in (stat.S_IFREG, stat.S_IFDIR):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
         try:
             if kind == stat.S_IFDIR:
                 _look_at_directory(state, fd, inode, path)
             else:
-                state.nodes[inode] = _node(state, fd, inode, status, path)
+                state.nodes[inode] = _opened(state, fd, inode, status, path)
         finally:
             os.close(fd)
     else:
-        mode = stat.S_IMODE(status.st_mode)
-        state.nodes[inode] = Node(
-            inode=inode, kind="other", mode=mode, nlink=status.st_nlink, size=status.st_size
-        )
+        state.nodes[inode] = _node(inode, status)
 
 
-def _node(state: _Walk, fd: int, inode: int, status: os.stat_result, path: str) -> Node:
-    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+def _opened(state: _Walk, fd: int, inode: int, status: os.stat_result, path: str) -> Node:
+    """The node of an open file or directory."""
     xattrs: tuple[tuple[str, bytes], ...] = ()
     with state.noting(path, "getxattr"):
         xattrs = tuple((name, os.getxattr(fd, name)) for name in sorted(os.listxattr(fd)))
-    runs, read_errno, error_offset = _read_runs(state, fd, status.st_size) if kind == "file" else ((), 0, 0)
+    is_file = stat.S_ISREG(status.st_mode)
+    data = _read_runs(state, fd, status.st_size) if is_file else _NOTHING_READ
+    return _node(inode, status, xattrs=xattrs, data=data)
+
+
+def _node(
+    inode: int,
+    status: os.stat_result,
+    *,
+    xattrs: tuple[tuple[str, bytes], ...] = (),
+    target: str = "",
+    data: tuple[tuple[Run, ...], int, int] = _NOTHING_READ,
+) -> Node:
+    runs, read_errno, error_offset = data
     return Node(
         inode=inode,
-        kind=kind,
+        kind=_KINDS.get(stat.S_IFMT(status.st_mode), "other"),
         mode=stat.S_IMODE(status.st_mode),
         nlink=status.st_nlink,
         size=status.st_size,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        allocated_bytes=status.st_blocks * _STAT_BLOCK_BYTES,
         xattrs=xattrs,
+        target=target,
         runs=runs,
         read_errno=read_errno,
         read_error_offset=error_offset,

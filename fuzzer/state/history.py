@@ -83,12 +83,17 @@ class History:
     """All events in order of their start, and what ended abnormally.
 
     `root` is the identity of the mount's root directory; `killed` names the actors that were killed
-    at the deadline or died.
+    at the deadline or died. `realtime_ns` is what the wall clock (CLOCK_REALTIME, of which the times of
+    inodes are made) was ahead of the events' clock when the run began, 0 if nobody measured it;
+    `realtime_drift_ns` is how far that had changed, either way, when it ended. More than clock discipline
+    explains means that the wall clock was set.
     """
 
     events: tuple[Event, ...]
     root: int = 0
     killed: tuple[str, ...] = ()
+    realtime_ns: int = 0
+    realtime_drift_ns: int = 0
     by_id: dict[int, Event] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -126,12 +131,15 @@ def _event(resolver: Resolver, actor: int, row: tuple[int, ...]) -> Event:
 
 
 _NUMBER_KINDS = frozenset({Kind.BYTES, Kind.NUMBER, Kind.MODE})
+_FORMAT = 2
+_CLOCK_FIELDS = ("realtime_ns", "realtime_drift_ns")
 _INODE_FIELDS = ("subject", "other", "directory", "directory2")
 
 
 def format_history(history: History) -> Iterator[str]:
     """JSON lines: a head, then one line per event; times in ns."""
-    yield json.dumps({"history": 1, "root": history.root, "killed": list(history.killed)})
+    head: dict[str, object] = {"history": _FORMAT, "root": history.root, "killed": list(history.killed)}
+    yield json.dumps(head | {name: getattr(history, name) for name in _CLOCK_FIELDS})
     for event in history.events:
         line: dict[str, object] = {
             "actor": event.actor,
@@ -149,12 +157,16 @@ def format_history(history: History) -> Iterator[str]:
 def parse_history(lines: Iterable[str]) -> History:
     """Inverse of `format_history`. Raises ValueError or KeyError on anything else."""
     head, *rest = [_object(line) for line in lines]
-    if head["history"] != 1:
-        raise ValueError(f"history version {head['history']} is not 1")
+    if head["history"] != _FORMAT:
+        raise ValueError(f"history version {head['history']} is not {_FORMAT}")
     killed = head["killed"]
     if not isinstance(killed, list) or not all(isinstance(name, str) for name in killed):
         raise ValueError(f"not a list of actors: {killed!r}")
-    return History(tuple(_parse_event(line) for line in rest), _number(head, "root"), tuple(killed))
+    events = tuple(_parse_event(line) for line in rest)
+    if _number(head, "realtime_drift_ns") < 0:
+        raise ValueError("realtime_drift_ns is a distance and cannot be negative")
+    clocks = {name: _number(head, name) for name in _CLOCK_FIELDS}
+    return History(events, _number(head, "root"), tuple(killed), **clocks)
 
 
 def _object(line: str) -> dict[str, object]:

@@ -19,6 +19,13 @@ class Node:
     """Permission bits only."""
     nlink: int
     size: int
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    """Nanoseconds since the epoch, as `ctime_ns`; of the granularity the kernel gives them."""
+    ctime_ns: int = 0
+    allocated_bytes: int = 0
+    """What `st_blocks` says: on btrfs and xfs with what is reserved for data still to be written."""
     xattrs: tuple[tuple[str, bytes], ...] = ()
     target: str = ""
     runs: tuple[Run, ...] = ()

@@ -62,7 +62,12 @@ def events(draw: st.DrawFn) -> Event:
 
 
 HISTORIES = st.builds(
-    History, st.lists(events(), max_size=4).map(tuple), INODES, st.lists(st.text()).map(tuple)
+    History,
+    st.lists(events(), max_size=4).map(tuple),
+    INODES,
+    st.lists(st.text()).map(tuple),
+    realtime_ns=st.integers(-(1 << 63), 1 << 63),
+    realtime_drift_ns=st.integers(0, 1 << 63),
 )
 
 
@@ -73,7 +78,7 @@ def test_text_round_trip(history: History) -> None:
     assert parse_history(lines) == history
 
 
-HEAD = '{"history": 1, "root": 2, "killed": []}'
+HEAD = '{"history": 2, "root": 2, "killed": [], "realtime_ns": 1700000000000000000, "realtime_drift_ns": 35}'
 EVENT = '{"actor": 1, "seq": 0, "op": "fsync", "args": {"path": "a"}, "begin": 5}'
 
 
@@ -115,10 +120,6 @@ def test_hostile_events_are_refused(change: dict[str, object]) -> None:
         [""],
         ["[]"],
         ["{}"],
-        ['{"history": 2, "root": 2, "killed": []}'],
-        ['{"history": 1, "root": "2", "killed": []}'],
-        ['{"history": 1, "root": 2, "killed": "w"}'],
-        ['{"history": 1, "root": 2, "killed": [3]}'],
         [HEAD, "17"],
         [HEAD, '{"actor": 1}'],
     ],
@@ -126,6 +127,29 @@ def test_hostile_events_are_refused(change: dict[str, object]) -> None:
 def test_hostile_files_are_refused(lines: list[str]) -> None:
     with pytest.raises((ValueError, KeyError)):
         parse_history(lines)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": 1},
+        {"root": "2"},
+        {"killed": "w"},
+        {"killed": [3]},
+        {"realtime_ns": None},
+        {"realtime_ns": 0.5},
+        {"realtime_drift_ns": "0"},
+        {"realtime_drift_ns": -1},
+    ],
+)
+def test_hostile_heads_are_refused(change: dict[str, object]) -> None:
+    head = json.loads(HEAD)
+    assert parse_history([HEAD]).realtime_drift_ns == 35
+    with pytest.raises((ValueError, KeyError)):
+        parse_history([json.dumps(head | change)])
+    for name in change:
+        with pytest.raises((ValueError, KeyError)):
+            parse_history([json.dumps({k: v for k, v in head.items() if k != name})])
 
 
 def test_records() -> None:
