@@ -9,7 +9,7 @@ from __future__ import annotations
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import Cut
-from oracles import attributes, data, fsck, kernel_log, mountable, names, size, structure
+from oracles import attributes, data, fsck, kernel_log, live, mountable, names, size, structure
 from oracles.case import Case, Rule, Tally
 from oracles.floors import compute_floors
 from oracles.profile import PROFILES, Profile
@@ -38,6 +38,7 @@ __all__ = [
     "Violation",
     "build_versions",
     "judge",
+    "judge_reads",
 ]
 
 
@@ -61,3 +62,10 @@ def judge(
             continue
         violations += rule.check(case)
     return Judgement(tuple(violations), tally.judged, tally.no_promise)
+
+
+def judge_reads(versions: Versions) -> Judgement:
+    """Judge what the reads of a run returned while it ran: no crash, no tree, the same for every state."""
+    tally = Tally()
+    violations = tuple(live.check_reads(versions, tally))
+    return Judgement(violations, tally.judged, tally.no_promise)

@@ -100,14 +100,14 @@ def check_data(case: Case) -> Iterator[Violation]:
 
 
 def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]) -> Iterator[Violation]:
-    floors, origins = _FileFloors(case, file), _Origins(case.versions)
+    floors, origins = _FileFloors(case, file), Origins(case.versions)
     edges = sorted(floors.edges() | {edge for v in file.data for edge in (v.start, v.end)})
     bad: list[Violation] = []
     for run in runs:
         if run.op == FOREIGN:
             bad.append(_foreign(path, run))
             continue
-        for piece in _cut(run, edges):
+        for piece in split(run, edges):
             violation = _check_piece(case, path, file, floors, origins, piece)
             if violation:
                 bad.append(violation)
@@ -115,7 +115,12 @@ def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]
         yield from _one_per_kind(bad)
 
 
-def _cut(run: Run, edges: list[int]) -> Iterator[Run]:
+def edges_of(file: FileVersions) -> list[int]:
+    """Where versions begin and end, sorted."""
+    return sorted({edge for v in file.data for edge in (v.start, v.end)})
+
+
+def split(run: Run, edges: list[int]) -> Iterator[Run]:
     """The parts of a run that lie in or out of every version as a whole. `edges` are sorted."""
     start = run.start
     for edge in edges[bisect_right(edges, run.start) : bisect_left(edges, run.end)]:
@@ -125,7 +130,7 @@ def _cut(run: Run, edges: list[int]) -> Iterator[Run]:
 
 
 def _check_piece(
-    case: Case, path: str, file: FileVersions, floors: _FileFloors, origins: _Origins, piece: Run
+    case: Case, path: str, file: FileVersions, floors: _FileFloors, origins: Origins, piece: Run
 ) -> Violation | None:
     before_ns = case.floors.cut.invoked_before_ns
     floor, sync = floors.floor(piece.start, piece.end)
@@ -145,7 +150,7 @@ def _check_piece(
     )
 
 
-class _Origins:
+class Origins:
     """Which ops may have put words where they are, through any number of clones.
 
     Files may be cloned into each other in circles. Words cannot come out of a circle alone, so a clone
@@ -154,7 +159,7 @@ class _Origins:
     """
 
     def __init__(self, versions: Versions) -> None:
-        self._versions = versions
+        self.versions = versions
         self._yes: set[tuple[int, Run]] = set()
         self._no: set[tuple[int, Run]] = set()
         self._asked: set[tuple[int, Run]] = set()
@@ -204,24 +209,24 @@ class _Origins:
 
     def _may_come_from(self, clone: Event, piece: Run, depth: int) -> bool:
         """True if the source of a clone may have held these words while the clone ran."""
-        source = self._versions.files.get(clone.other)
+        source = self.versions.files.get(clone.other)
         if source is None or source.shifted or depth > _MAX_CLONE_DEPTH:
             return True
         distance = clone.op.number("off") - clone.op.number("src")
         shift = piece.shift - distance if piece.op != ZERO else 0
         moved = replace(piece, start=piece.start - distance, end=piece.end - distance, shift=shift)
         return all(
-            self._explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
-            for part in _cut(moved, self._edges_of(source))
+            self._explain(source, part, clone.end_ns, floor_when(source, part, clone.begin_ns), depth)
+            for part in split(moved, self._edges_of(source))
         )
 
     def _edges_of(self, file: FileVersions) -> list[int]:
         if file.inode not in self._edges:
-            self._edges[file.inode] = sorted({edge for v in file.data for edge in (v.start, v.end)})
+            self._edges[file.inode] = edges_of(file)
         return self._edges[file.inode]
 
 
-def _floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
+def floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
     """Begin of the youngest op that certainly wrote all of the piece and had returned by `time_ns`."""
     return max(
         (

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from fuzzer.state.history import FOREVER, Event
+from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.writelog.crash import LIVE, Cut
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
@@ -94,9 +94,19 @@ def _covered(event: Event, *groups: Sequence[tuple[int, int]]) -> int | None:
     return min((calls[at] for calls, at in places if at < len(calls)), default=(0, None))[1]
 
 
+def failed_syncs(history: History) -> dict[int, int]:
+    """Per inode (0: all): when the last sync call that lost data of it returned."""
+    failed: dict[int, int] = {}
+    for event in history.events:
+        if event.op.is_durability_point and event.failed and event.errno in _LOST_DATA:
+            inode = 0 if event.op.name == "syncfs" else event.subject
+            failed[inode] = max(failed.get(inode, 0), event.end_ns)
+    return failed
+
+
 def compute_floors(versions: Versions, cut: Cut) -> Floors:
     """Floors of one crash point; with the `LIVE` cut everything that returned is durable."""
-    floors = Floors(versions, cut)
+    floors = Floors(versions, cut, failed_ns=failed_syncs(versions.history))
     if cut == LIVE:
         floors.everything.append((FOREVER, 0))
         returned = [event for event in versions.name_events if event.returned]
@@ -104,12 +114,7 @@ def compute_floors(versions: Versions, cut: Cut) -> Floors:
         floors.existing = {n: 0 for n, file in versions.files.items() if file.born and file.born.returned}
         return floors
     for event in versions.history.events:
-        if not event.op.is_durability_point:
-            continue
-        if event.failed and event.errno in _LOST_DATA:
-            inode = 0 if event.op.name == "syncfs" else event.subject
-            floors.failed_ns[inode] = max(floors.failed_ns.get(inode, 0), event.end_ns)
-        elif event.succeeded and event.end_ns < cut.returned_before_ns:
+        if event.op.is_durability_point and event.succeeded and event.end_ns < cut.returned_before_ns:
             _add_sync(floors, event)
     _add_names(floors)
     return floors

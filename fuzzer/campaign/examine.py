@@ -25,7 +25,7 @@ from fuzzer.writelog.crash import (
     states_at,
 )
 from fuzzer.writelog.image import Image
-from oracles import PROFILES, Judgement, build_versions, judge
+from oracles import PROFILES, Judgement, build_versions, judge, judge_reads
 from oracles.versions import Versions
 
 PROBE_EVERY = 4
@@ -70,11 +70,21 @@ class _Examiner:
     no_promise: int = 0
 
     def judge(self, state: CrashState | None, recovery: Recovery, cut: Cut) -> None:
-        """Judge one state and keep it if it is the first of its kind."""
+        """Judge one state."""
         with self.lane.times.phase("judge"):
             profile = PROFILES[self.execution.workload.fs]
             judgement = judge(profile, recovery, self.versions, cut)
         self.states += 1
+        self.take(state, judgement, recovery)
+
+    def judge_reads(self) -> None:
+        """Judge what reads returned while the workload ran."""
+        with self.lane.times.phase("judge"):
+            judgement = judge_reads(self.versions)
+        self.take(None, judgement, self.execution.live)
+
+    def take(self, state: CrashState | None, judgement: Judgement, recovery: Recovery) -> None:
+        """Count a judgement, and keep it if it is the first of its kind."""
         self.judged += judgement.judged
         self.no_promise += judgement.no_promise
         if judgement.violations:
@@ -100,6 +110,7 @@ def examine(
     points = crash_points(execution.log, execution.history, mode, execution.log.start)
     faults = faults_for(execution, points, canary)
     examiner = _examiner(lane, execution, faults)
+    examiner.judge_reads()
     examiner.judge(None, execution.live, LIVE)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
     for state in states_at(points):

@@ -96,7 +96,7 @@ def _run(stage: Stage, number: int, group: tuple[int, ...]) -> None:
         cpus = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cpus[cpu % len(cpus)]})
     mount_fd = os.open(stage.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    ctx = Context(number, mount_fd, InodeReader(stage.fs), stage.shared.rows[number])
+    ctx = Context(number, mount_fd, InodeReader(stage.fs), stage.shared)
     ctx.cgroup = stage.cgroup
     ctx.barriers = Barriers(workload, number, board)
     if not spin_until(board.gate_is_open, _GATE_S):

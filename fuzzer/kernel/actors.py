@@ -82,7 +82,9 @@ def _history(stage: Stage, start: History, killed: Iterable[int]) -> History:
     events = [
         event
         for number, rows in enumerate(stage.shared.rows)
-        for event in events_from_records(stage.workload, number, rows.records())
+        for event in events_from_records(
+            stage.workload, number, rows.records(), stage.shared.seen[number].rows()
+        )
     ]
     events.sort(key=lambda event: (event.begin_ns, event.id))
     return replace(

@@ -13,11 +13,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzer.state.history import RECORD
-from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, Actor, Workload
+from fuzzer.state.history import RECORD, SEEN
+from fuzzer.state.stamps import Words
+from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, Actor, Workload, op_id
 
 FREE_RUNNING_ROWS = 20_000
 """An actor without a loop count stops after this many ops: its log has to have a size."""
+
+MAX_SEEN = 1 << 13
+"""Runs recorded of what one actor's reads return; what comes later is not recorded."""
 
 _ACTORS = MAX_ACTORS + 1
 _CRASH_BYTES = 4096
@@ -80,6 +84,35 @@ class Rows:
         self.words.release()
         self.bytes.release()
         self._memory.close()
+
+
+class SeenRuns:
+    """What one actor's reads returned: SEEN rows behind a count of those that are complete."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._memory = shared_memory(_WORD + capacity * SEEN.itemsize)
+
+    def add(self, rows: NDArray[np.void]) -> None:
+        """Append all rows, or none if there is no room for all. The count is stored last."""
+        count = int.from_bytes(self._memory[:_WORD], "little")
+        if count + len(rows) > self.capacity:
+            return
+        at = _WORD + count * SEEN.itemsize
+        self._memory[at : at + rows.nbytes] = rows.tobytes()
+        self._memory[:_WORD] = (count + len(rows)).to_bytes(_WORD, "little")
+
+    def rows(self) -> NDArray[np.void]:
+        """A copy of the complete rows."""
+        count = int.from_bytes(self._memory[:_WORD], "little")
+        return np.frombuffer(self._memory, dtype=SEEN, count=count, offset=_WORD).copy()
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+def _seen_capacity(workload: Workload, number: int) -> int:
+    return MAX_SEEN if any(op.name == "read" for op in workload.block(number)) else 0
 
 
 class Board:
@@ -145,6 +178,14 @@ class Board:
             memory.close()
 
 
+_NO_IDS: Words = np.zeros(0, dtype=np.uint64)
+
+
+def _possible_ids(rows: tuple[Rows, ...]) -> Words:
+    firsts = ((op_id(number, 0), log.capacity) for number, log in enumerate(rows))
+    return np.concatenate([np.arange(first, first + count, dtype=np.uint64) for first, count in firsts])
+
+
 class SharedRun:
     """All shared memory of one run of a workload."""
 
@@ -152,7 +193,11 @@ class SharedRun:
         ops = workload.iter_ops()
         names = {op.text("name") for op in ops if op.name == "barrier"}
         self.board = Board(tuple(sorted(names)))
-        self.rows = tuple(Rows(row_capacity(workload, n)) for n in range(len(workload.actors) + 1))
+        numbers = range(len(workload.actors) + 1)
+        self.rows = tuple(Rows(row_capacity(workload, n)) for n in numbers)
+        self.seen = tuple(SeenRuns(_seen_capacity(workload, n)) for n in numbers)
+        self.ids = _possible_ids(self.rows) if any(seen.capacity for seen in self.seen) else _NO_IDS
+        """Ids of all ops the run may come to, sorted: what a read can tell apart from foreign words."""
 
     def __enter__(self) -> SharedRun:
         return self
@@ -166,3 +211,5 @@ class SharedRun:
         self.board.close()
         for rows in self.rows:
             rows.close()
+        for seen in self.seen:
+            seen.close()

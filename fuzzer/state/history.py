@@ -7,13 +7,15 @@ re-derived from the workload, so a record only says when, on which inodes, and w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuzzer.state.inode import make_inode
+from fuzzer.state.stamps import Run
 from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, Op, Resolver, Workload, make_op, op_id
 from fuzzer.workload.ops import Kind
 
@@ -37,6 +39,11 @@ RECORD = np.dtype(
 """One op as a worker records it, 80 bytes. `begin_ns` is stored before the system call that has the
 effect, `end_ns` after it returned (0: it has not). Inodes are numbers and generations apart."""
 
+SEEN = np.dtype(
+    [("sequence", "<u4"), ("start", "<u4"), ("end", "<u4"), ("op", "<i4"), ("tag", "<u4"), ("shift", "<i4")]
+)
+"""One run of what a read returned, as a worker records it: the op's number, then the fields of `Run`."""
+
 FOREVER = (1 << 63) - 1
 """Return time of an op that never returned."""
 
@@ -50,6 +57,9 @@ class Event:
     (`from`'s parent for rename; the new name's for link); *directory2* the parent of rename's `to`;
     *other* what rename's `to` named before (0: nothing), or clone's source. For unlink, rmdir and
     rename, subject and other are looked up just before the call, inside [begin, end].
+
+    `seen` is what a read returned: runs of [off, off + result), or nothing if the worker had no more
+    room to record it (or died).
     """
 
     id: int
@@ -64,6 +74,7 @@ class Event:
     other: int = 0
     directory: int = 0
     directory2: int = 0
+    seen: tuple[Run, ...] = ()
 
     @property
     def returned(self) -> bool:
@@ -104,14 +115,22 @@ class History:
         return np.array(sorted(self.by_id), dtype=np.uint64)
 
 
-def events_from_records(workload: Workload, actor: int, records: NDArray[np.void]) -> list[Event]:
-    """Turn an actor's records (those with `begin_ns` set) into events."""
+_NO_RUNS = np.zeros(0, dtype=SEEN)
+
+
+def events_from_records(
+    workload: Workload, actor: int, records: NDArray[np.void], seen: NDArray[np.void] = _NO_RUNS
+) -> list[Event]:
+    """Turn an actor's records (`RECORD`s with `begin_ns` set) and what its reads saw into events."""
     resolver = Resolver(workload, actor)
+    runs: dict[int, list[Run]] = defaultdict(list)
+    for sequence, *run in seen.tolist():
+        runs[sequence].append(Run(*run))
     # One conversion for all: reading numpy scalars field by field costs ten times as much.
-    return [_event(resolver, actor, row) for row in records.tolist() if row[0]]
+    return [_event(resolver, actor, row, runs) for row in records.tolist() if row[0]]
 
 
-def _event(resolver: Resolver, actor: int, row: tuple[int, ...]) -> Event:
+def _event(resolver: Resolver, actor: int, row: tuple[int, ...], runs: Mapping[int, list[Run]]) -> Event:
     """An event from a record's fields in the order of `RECORD`."""
     begin, end, result, subject, other, directory, directory2, *generations, sequence, errno = row
     return Event(
@@ -127,6 +146,7 @@ def _event(resolver: Resolver, actor: int, row: tuple[int, ...]) -> Event:
         other=make_inode(other, generations[1]),
         directory=make_inode(directory, generations[2]),
         directory2=make_inode(directory2, generations[3]),
+        seen=tuple(runs.get(sequence, ())),
     )
 
 
@@ -151,6 +171,8 @@ def format_history(history: History) -> Iterator[str]:
         if event.returned:
             line |= {"end": event.end_ns, "result": event.result, "errno": event.errno}
         line |= {name: getattr(event, name) for name in _INODE_FIELDS if getattr(event, name)}
+        if event.seen:
+            line["seen"] = [[run.start, run.end, run.op, run.tag, run.shift] for run in event.seen]
         yield json.dumps(line)
 
 
@@ -208,5 +230,14 @@ def _parse_event(line: dict[str, object]) -> Event:
         end_ns=_number(line, "end", FOREVER),
         result=_number(line, "result", 0),
         errno=_number(line, "errno", 0),
+        seen=_parse_runs(line.get("seen", [])),
         **{name: _number(line, name, 0) for name in _INODE_FIELDS},
     )
+
+
+def _parse_runs(value: object) -> tuple[Run, ...]:
+    if not isinstance(value, list) or not all(isinstance(row, list) and len(row) == 5 for row in value):
+        raise ValueError(f"seen is not a list of runs: {str(value)[:80]}")
+    if not all(type(number) is int for row in value for number in row):
+        raise ValueError(f"seen has something that is not a number: {str(value)[:80]}")
+    return tuple(Run(*row) for row in value)

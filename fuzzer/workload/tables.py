@@ -120,8 +120,13 @@ def map_sync(s: Scene) -> dict[str, Value]:
     return {"msync": s.pick(((4, "none"), (2, "async"), (2, "sync")))}
 
 
-def directness(s: Scene) -> dict[str, Value]:
-    return {"direct": s.pick(((3, "no"), (1, "yes")))}
+def read_span(s: Scene) -> dict[str, Value]:
+    """A range with data in it, up to the end of file and over it; in whole blocks past the cache."""
+    direct = s.pick(((3, "no"), (2, "yes")))
+    unit = DIRECT_ALIGN_BYTES if direct == "yes" else WORD_BYTES
+    path = s.full_file()
+    offset = min(s.offset(path, unit), s.sizes.get(path, 0) // unit * unit)
+    return {"path": path, "off": offset, "len": s.length(unit), "direct": direct}
 
 
 def mode(s: Scene) -> dict[str, Value]:
@@ -190,7 +195,7 @@ ROWS = (
     Row(30, "write", (span, durability)),
     Row(8, "dwrite", (direct_span, durability)),
     Row(8, "mwrite", (inner_span, map_sync)),
-    Row(4, "read", (inner_span, directness)),
+    Row(6, "read", (read_span,)),
     Row(8, "truncate", (new_size,)),
     Row(11, "fallocate", (falloc_span,)),
     Row(7, "clone", (remap_span,)),

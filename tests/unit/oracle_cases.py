@@ -155,7 +155,7 @@ def make_tree(script: Script, fs: str, names: str, **inodes: Has) -> Tree:
 def _node(script: Script, fs: str, number: int, label: str, has: Has, entries: dict[Any, int]) -> Node:
     birth = script.births.get(label)
     kind = has.kind or (_BORN[birth.op.name] if birth else "dir")
-    runs = tuple(_run(script, number, word) for word in has.runs.split())
+    runs = tuple(make_run(script, number, word) for word in has.runs.split())
     dirs = {script.inodes[path] for path, event in script.births.items() if event.op.name == "mkdir"}
     nlink = sum(n == number for n in entries.values())
     if kind == "dir":
@@ -175,7 +175,8 @@ def _node(script: Script, fs: str, number: int, label: str, has: Has, entries: d
     )
 
 
-def _run(script: Script, inode: int, word: str) -> Run:
+def make_run(script: Script, inode: int, word: str) -> Run:
+    """A word of `Has.runs` as a run of `inode`."""
     origin, _, span = word.partition(":")
     start, end = map(int, span.split("-"))
     if origin in ("0", "?"):

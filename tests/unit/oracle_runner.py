@@ -11,12 +11,13 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 from oracle_disk import MAX_BYTES, PAGE, ROOT, Btrfs, Disk, World, Xfs
 from oracle_model import Core, make_tree
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
-from fuzzer.state.stamps import encode, file_tag
+from fuzzer.state.stamps import Words, decode, encode, file_tag
 from fuzzer.state.tree import Tree
 from fuzzer.state.xattr_value import xattr_value
 from fuzzer.workload.model import Op, Value, make_op, op_id
@@ -28,6 +29,8 @@ MODES = (0o600, 0o644, 0o755)
 _RENAME_FLAGS = ("none", "none", "exchange", "noreplace")
 _FALLOCATE = ("alloc", "keep", "punch", "zero", "zero_keep", "unshare")
 Steps = Iterator[None]
+
+_NO_IDS: Words = np.zeros(0, dtype=np.uint64)
 
 
 @dataclass
@@ -43,8 +46,10 @@ class Running:
     result: int = 0
     errno: int = 0
     inodes: dict[str, int] = field(default_factory=dict)
+    data: bytes = b""
+    """What a read returned."""
 
-    def event(self) -> Event:
+    def event(self, known: Words = _NO_IDS) -> Event:
         return Event(
             id=self.id,
             actor=self.actor,
@@ -54,6 +59,7 @@ class Running:
             end_ns=self.end_ns,
             result=self.result,
             errno=self.errno,
+            seen=decode(self.data, self.op.number("off"), known) if self.data else (),
             **self.inodes,
         )
 
@@ -97,6 +103,11 @@ def random_op(rng: random.Random) -> Op:
     return make_op(name, values)
 
 
+def random_read(rng: random.Random) -> Op:
+    span = {"off": rng.randrange(0, 3 * PAGE, 8), "len": 8 * rng.choice((60, 512, 1100))}
+    return make_op("read", {"path": rng.choice(PATHS), **span, "direct": rng.choice(("no", "no", "yes"))})
+
+
 SETUP = tuple(
     make_op(name, {"path": path}) for name, path in (("mkdir", "d"), ("create", "a"), ("create", "d/x"))
 )
@@ -112,9 +123,12 @@ class Snapshot:
 
 
 class Runner:
-    """One history. `snapshots` are its crashes; `history()` what the judge gets to see."""
+    """One history. `snapshots` are its crashes; `history()` what the judge gets to see.
 
-    def __init__(self, seed: int, fs: str, actors: int = 3, ops: int = 9) -> None:
+    `readers` are further actors, that only read.
+    """
+
+    def __init__(self, seed: int, fs: str, actors: int = 3, ops: int = 9, readers: int = 0) -> None:
         self.rng = random.Random(f"{seed}/{fs}")
         self.fs = fs
         self.disk: Disk = Xfs(self.rng) if fs == "xfs" else Btrfs(self.rng)
@@ -125,6 +139,8 @@ class Runner:
         self.locked: set[int] = set()
         """Inodes whose truncate is half done."""
         self._work = {a: [random_op(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
+        for reader in range(actors + 1, actors + readers + 1):
+            self._work[reader] = [random_read(self.rng) for _ in range(ops)]
 
     def run(self) -> None:
         for number, op in enumerate((*SETUP, make_op("sync"))):
@@ -158,7 +174,8 @@ class Runner:
         return Snapshot(Cut(self.now, self.now), world, {b: self.disk.read_block(b) for b in wanted})
 
     def history(self) -> History:
-        events = sorted((r.event() for r in self.events), key=lambda e: e.begin_ns)
+        known = np.array(sorted(running.id for running in self.events), dtype=np.uint64)
+        events = sorted((r.event(known) for r in self.events), key=lambda e: e.begin_ns)
         return History(tuple(events), ROOT)
 
     def tree(self, snapshot: Snapshot, history: History) -> Tree:
@@ -284,6 +301,28 @@ class Runner:
         yield
         yield from self._store(running, op, lambda i, o, d: self.core.store(i, o, d, extend=False))
         yield from self._if_durable(running, op, op.text("msync") == "sync")
+
+    def _read(self, running: Running, op: Op) -> Steps:
+        inode, start = self.core.open_file(op.text("path")), op.number("off")
+        self._begin(running, subject=inode)
+        yield
+        data = b""
+        for low, high in self._pieces(start, start + op.number("len")):
+            yield from self._unlocked(inode)
+            if op.text("direct") == "yes":
+                self.disk.writeback(inode, low // PAGE)
+            high = min(high, self.core.cached(inode).size)
+            if low >= high:
+                break
+            data += self.page_for_read(inode, low // PAGE)[low % PAGE :][: high - low]
+            yield
+            if high % PAGE:
+                break
+        running.data, running.result = data, len(data)
+
+    def page_for_read(self, inode: int, page: int) -> bytes:
+        """What a read finds; tests plant bugs here."""
+        return self.core.cached(inode).page(page)
 
     def _if_durable(self, running: Running, op: Op, wanted: bool) -> Steps:
         if wanted:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fuzzer.state.history import (
     FOREVER,
     RECORD,
+    SEEN,
     Event,
     History,
     events_from_records,
@@ -20,11 +21,13 @@ from fuzzer.state.history import (
     parse_history,
 )
 from fuzzer.state.inode import make_inode
+from fuzzer.state.stamps import Run
 from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, Actor, Draw, Op, Value, Workload, make_op, op_id
 from fuzzer.workload.ops import OPS, Kind
 
 TIMES = st.integers(1, (1 << 62))
 INODES = st.integers(0, (1 << 96) - 1)
+NUMBERS = st.integers(-(1 << 31), (1 << 32) - 1)
 
 
 @st.composite
@@ -58,7 +61,9 @@ def events(draw: st.DrawFn) -> Event:
     )
     if draw(st.booleans()):
         return event
-    return replace(event, end_ns=begin + 1, result=draw(st.integers(-1, 99)), errno=draw(st.integers(0, 133)))
+    runs = tuple(draw(st.lists(st.builds(Run, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=2)))
+    result, errno = draw(st.integers(-1, 99)), draw(st.integers(0, 133))
+    return replace(event, end_ns=begin + 1, result=result, errno=errno, seen=runs)
 
 
 HISTORIES = st.builds(
@@ -106,6 +111,11 @@ def test_minimal_lines() -> None:
         {"begin": 1.5},
         {"end": []},
         {"subject": "257"},
+        {"seen": {}},
+        {"seen": [3]},
+        {"seen": [[0, 8, 1, 2]]},
+        {"seen": [[0, 8, 1, 2, True]]},
+        {"seen": [[0, 8, "1", 2, 0]]},
     ],
 )
 def test_hostile_events_are_refused(change: dict[str, object]) -> None:
@@ -172,3 +182,7 @@ def test_records() -> None:
     history = History(tuple(events))
     assert history.known_ids().tolist() == sorted(op_id(1, n) for n in range(6))
     assert events_from_records(workload, 1, records) == events
+    seen = np.array([(4, 0, 8, -1, 0, 0), (4, 8, 16, op_id(2, 0), 3, -8)], dtype=SEEN)
+    with_reads = events_from_records(workload, 1, records, seen)
+    assert with_reads[4].seen == (Run(0, 8, -1), Run(8, 16, op_id(2, 0), 3, -8))
+    assert [replace(event, seen=()) for event in with_reads] == events

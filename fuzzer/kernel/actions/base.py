@@ -12,6 +12,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from types import TracebackType
 
+import numpy as np
+
 from fuzzer.kernel import libc
 from fuzzer.kernel.barriers import Barriers
 from fuzzer.kernel.identity import InodeReader
@@ -27,10 +29,11 @@ from fuzzer.kernel.shared import (
     RESULT,
     ROW_WORDS,
     SUBJECT,
-    Rows,
+    SharedRun,
 )
-from fuzzer.state.history import RECORD
+from fuzzer.state.history import RECORD, SEEN
 from fuzzer.state.inode import inode_generation, inode_number
+from fuzzer.state.stamps import decode
 from fuzzer.workload.model import Op, op_id
 
 _U64 = (1 << 64) - 1
@@ -42,7 +45,7 @@ _INSIDE = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS | libc.RESOLVE_NO_MAGI
 class Context:
     """One actor's state while it runs. `op_id` is the id of the op it is at."""
 
-    def __init__(self, actor: int, mount_fd: int, identity: InodeReader, rows: Rows) -> None:
+    def __init__(self, actor: int, mount_fd: int, identity: InodeReader, shared: SharedRun) -> None:
         self.actor = actor
         self.mount_fd = mount_fd
         self.identity = identity
@@ -50,8 +53,9 @@ class Context:
         self.cgroup: MemoryCgroup | None = None
         self.barriers: Barriers | None = None
         self.op_id = 0
-        self._rows = rows
-        self._words = rows.words
+        self._shared = shared
+        self._rows = shared.rows[actor]
+        self._words = self._rows.words
         self._sequence = 0
         self._word = 0
         self._byte = 0
@@ -99,6 +103,12 @@ class Context:
         now = monotonic_ns()
         self._words[self._word + RESULT] = result & _U64
         self._words[self._word + END] = now
+
+    def saw(self, data: memoryview, offset: int) -> None:
+        """Keep what the current op, a read that has ended, found at `offset`."""
+        runs = decode(data, offset, self._shared.ids)
+        rows = [(self._sequence, run.start, run.end, run.op, run.tag, run.shift) for run in runs]
+        self._shared.seen[self.actor].add(np.array(rows, dtype=SEEN))
 
     def fail(self, errno: int) -> None:
         """The op has failed, before its effect (it begins and ends now) or in it."""

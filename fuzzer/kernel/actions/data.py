@@ -102,7 +102,9 @@ def read(ctx: Context, op: Op) -> None:
     flags = os.O_RDONLY | (os.O_DIRECT if op.text("direct") == "yes" else 0)
     with ctx.open(op.text("path"), flags) as file, ctx.direct_buffer(length) as buffer:
         ctx.begin(file.inode)
-        ctx.end(os.preadv(file.fd, [buffer], offset))
+        got = os.preadv(file.fd, [buffer], offset)
+        ctx.end(got)
+        ctx.saw(buffer[:got], offset)
 
 
 def truncate(ctx: Context, op: Op) -> None:
