@@ -13,6 +13,7 @@ from oracles import attributes, data, fsck, kernel_log, live, mountable, names, 
 from oracles.case import Case, Rule, Tally
 from oracles.floors import compute_floors
 from oracles.profile import PROFILES, Profile
+from oracles.related import add_related
 from oracles.verdict import Judgement, Outcome, Violation
 from oracles.versions import Versions, build_versions
 
@@ -54,7 +55,11 @@ def judge(
     are asked.
     """
     tally = Tally()
-    known = (versions, compute_floors(versions, cut)) if versions is not None and cut is not None else None
+    known = None
+    if versions is not None and cut is not None:
+        floors = compute_floors(versions, cut)
+        add_related(floors)
+        known = (versions, floors)
     case = Case(profile, recovery, tally, known)
     violations: list[Violation] = []
     for rule in RULES:

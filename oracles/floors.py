@@ -46,6 +46,8 @@ class Floors:
     moved: dict[tuple[int, NameKey], int] = field(default_factory=dict)
     """(op, name): its inode durably lost the name. Another one that had it earlier may show again:
     its own removal is a change of a directory nobody synced."""
+    reasons: dict[tuple[int, NameKey], str] = field(default_factory=dict)
+    """Which promise is behind an entry of `names`, where that is not the plain one of its sync call."""
     existing: dict[int, int] = field(default_factory=dict)
     """Inodes that must be there under some name."""
     failed_ns: dict[int, int] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Floors:
             return event.id
         if self.spoiled(inode, event):
             return None
-        return _covered(event, self.everything, self.data.get(inode, ()))
+        return first_covering(event, self.everything, self.data.get(inode, ()))
 
     def spoiled(self, inode: int, event: Event) -> bool:
         """True if a sync call failed after the op began: then its data may be lost for good, although
@@ -70,7 +72,7 @@ class Floors:
 
     def metadata_sync(self, inode: int, event: Event) -> int | None:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
-        return _covered(event, self.everything, self.metadata.get(inode, ()))
+        return first_covering(event, self.everything, self.metadata.get(inode, ()))
 
     def is_open_move(self, event: Event) -> bool:
         """True for a rename to another directory whose inode no sync call has settled since."""
@@ -86,7 +88,7 @@ class Floors:
         return self.names.get(change)
 
 
-def _covered(event: Event, *groups: Sequence[tuple[int, int]]) -> int | None:
+def first_covering(event: Event, *groups: Sequence[tuple[int, int]]) -> int | None:
     """Id of the first call that covers the op, or None. What it made durable, later ones need not."""
     if not event.succeeded:
         return None
@@ -143,7 +145,7 @@ def _add_sync(floors: Floors, event: Event) -> None:
 def _add_names(floors: Floors) -> None:
     """Find the durable changes of names, and the inodes that must exist."""
     for inode, file in floors.versions.files.items():
-        covered = _covered(file.born, floors.everything) if file.born else None
+        covered = first_covering(file.born, floors.everything) if file.born else None
         if covered is not None:
             floors.existing[inode] = covered
     for key, versions in floors.versions.names.items():
@@ -151,7 +153,7 @@ def _add_names(floors: Floors) -> None:
             if version.sure:
                 _add_name(floors, key, version)
     for inode, sync in _reached(floors):
-        _add_existing(floors, inode, sync)
+        add_existing(floors, inode, sync)
 
 
 def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
@@ -159,17 +161,17 @@ def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
     sync = _name_sync(floors, event)
     if sync is None or (version.inode == 0 and not _left(floors, event, sync)):
         return
-    by_directory = _covered(event, floors.everything, floors.metadata.get(key[0], ()))
+    by_directory = first_covering(event, floors.everything, floors.metadata.get(key[0], ()))
     if by_directory is not None:
         sync = floors.names[event.id, key] = by_directory
     elif version.inode == 0:
         floors.moved[event.id, key] = sync
-    elif _in_place(floors, event, key, sync):
+    elif in_place(floors, event, key, sync):
         floors.names[event.id, key] = sync
-    if version.inode and _in_place(floors, event, key, sync):
-        _add_existing(floors, key[0], sync)
+    if version.inode and in_place(floors, event, key, sync):
+        add_existing(floors, key[0], sync)
         if version.inode != UNKNOWN:
-            _add_existing(floors, version.inode, sync)
+            add_existing(floors, version.inode, sync)
 
 
 def _name_sync(floors: Floors, event: Event) -> int | None:
@@ -180,14 +182,14 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
     so only sync covers it. fsync of the directory a file was moved *out* of promises that the file is
     not lost, not where it is (discussion of fstests generic/335).
     """
-    covered = _covered(event, floors.everything)
+    covered = first_covering(event, floors.everything)
     if covered is not None:
         return covered
     exchange = event.op.name == "rename" and event.op.text("flags") == "exchange"
     if exchange:
         return None
     parent = event.directory2 if event.op.name == "rename" else event.directory
-    covered = _covered(event, floors.metadata.get(parent, ()))
+    covered = first_covering(event, floors.metadata.get(parent, ()))
     if covered is not None:
         return covered
     return _by_inode(floors, event)
@@ -195,9 +197,9 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
 
 def _by_inode(floors: Floors, event: Event) -> int | None:
     """Id of the fsync of the op's inode that covers it; only where the inode is known for sure."""
-    if event.id in floors.versions.raced or _may_move_directory(floors, event):
+    if event.id in floors.versions.raced or may_move_directory(floors, event):
         return None
-    return _covered(event, floors.metadata.get(event.subject, ()))
+    return first_covering(event, floors.metadata.get(event.subject, ()))
 
 
 def _left(floors: Floors, event: Event, sync: int) -> bool:
@@ -206,20 +208,20 @@ def _left(floors: Floors, event: Event, sync: int) -> bool:
     fsync of the directory a file was moved *into* logs what is there: if it may have been moved on or
     removed by then, or came from a directory nobody synced, the old name stays.
     """
-    if event.op.name != "rename" or _covered(event, floors.everything) is not None:
+    if event.op.name != "rename" or first_covering(event, floors.everything) is not None:
         return True
     if _by_inode(floors, event) is not None:
         return True
     same = event.directory == event.directory2
-    return same and _in_place(floors, event, touched_names(event)[1], sync)
+    return same and in_place(floors, event, touched_names(event)[1], sync)
 
 
-def _may_move_directory(floors: Floors, event: Event) -> bool:
+def may_move_directory(floors: Floors, event: Event) -> bool:
     born = floors.versions.file(event.subject).born
     return event.op.name == "rename" and (born is None or born.op.name == "mkdir")
 
 
-def _in_place(floors: Floors, event: Event, key: NameKey, sync: int) -> bool:
+def in_place(floors: Floors, event: Event, key: NameKey, sync: int) -> bool:
     """True if what the op bound to the name was surely still there when the sync call was done.
 
     A binding that may have been gone again promises nothing: neither the directory it was in nor that
@@ -235,7 +237,7 @@ def _reached(floors: Floors) -> Iterator[tuple[int, int]]:
     """
     for inode, calls in floors.data.items():
         born = floors.versions.file(inode).born
-        sync = _covered(born, calls) if born else None
+        sync = first_covering(born, calls) if born else None
         if sync is not None:
             yield inode, sync
     for event_id in floors.own:
@@ -244,7 +246,7 @@ def _reached(floors: Floors) -> Iterator[tuple[int, int]]:
             yield event.subject, event_id
 
 
-def _add_existing(floors: Floors, inode: int, sync: int) -> None:
+def add_existing(floors: Floors, inode: int, sync: int) -> None:
     """The inode must exist if it was made before the sync call; so must the directories it is in, as
     far as nothing was renamed since."""
     begin_ns = floors.versions.history.by_id[sync].begin_ns
@@ -254,7 +256,7 @@ def _add_existing(floors: Floors, inode: int, sync: int) -> None:
             return
         floors.existing[inode] = sync
         key = touched_names(born)[0]
-        if not _in_place(floors, born, key, sync):
+        if not in_place(floors, born, key, sync):
             return
         floors.names.setdefault((born.id, key), sync)
         inode = born.directory

@@ -42,7 +42,7 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
         subject=f"name {key[1]} in {case.versions.label(key[0])}",
         promised=_promise(case, newest, sync),
         found=f"it names {_what(case, found)}",
-        source=case.profile.source("sync" if newest is None else _promise_kind(case, sync)),
+        source=case.profile.source("sync" if newest is None else _promise_kind(case, key, newest, sync)),
         sync=sync,
     )
 
@@ -74,7 +74,10 @@ def _promise(case: Case, newest: NameVersion | None, sync: int) -> str:
     return f"`{_op(newest.event)}` bound it to {bound}, made durable by {case.sync_label(sync)}"
 
 
-def _promise_kind(case: Case, sync: int) -> str:
+def _promise_kind(case: Case, key: NameKey, newest: NameVersion, sync: int) -> str:
+    reason = case.floors.reasons.get((newest.event.id, key))
+    if reason is not None:
+        return reason
     event = case.versions.history.by_id.get(sync)
     if event is None or event.op.name in ("sync", "syncfs"):
         return "sync"

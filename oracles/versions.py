@@ -26,6 +26,9 @@ END_OF_FILE = MAX_FILE_BYTES * 2
 
 NameKey = tuple[int, str]
 
+Commits = tuple[tuple[int, int], ...]
+"""When the superblocks of new btrfs transactions were written: (arrival, completion), ns."""
+
 _HALF_DONE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ENOMEM, errno.EFAULT})
 """A data op that failed with one of these may have done a part of its work (write(2), fallocate(2))."""
 
@@ -126,6 +129,7 @@ class Versions:
     """Per inode, sorted: when ops that gave it one more name had returned."""
     unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
+    commits: Commits | None = None
 
     def removals(self, inode: int, before_ns: int) -> int:
         """How many names the inode may have lost by ops that began before `before_ns`."""
@@ -163,9 +167,9 @@ class Versions:
         return f"{'|'.join(sorted(set(names))) or 'unnamed'} (inode {format_inode(inode)})"
 
 
-def build_versions(history: History) -> Versions:
-    """Read all versions off a history."""
-    versions = Versions(history)
+def build_versions(history: History, commits: Commits | None = None) -> Versions:
+    """Read all versions off a history. `commits` are those of the log, None where it does not tell."""
+    versions = Versions(history, commits=commits)
     root = versions.file(history.root)
     root.born = None
     for event in history.events:

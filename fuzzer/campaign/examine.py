@@ -25,6 +25,7 @@ from fuzzer.writelog.crash import (
     states_at,
 )
 from fuzzer.writelog.image import Image
+from fuzzer.writelog.superblock import btrfs_commits
 from oracles import PROFILES, Judgement, build_versions, judge, judge_reads
 from oracles.versions import Versions
 
@@ -133,7 +134,8 @@ def examine(
 def _examiner(lane: Lane, execution: Execution, faults: Faults) -> _Examiner:
     workload, known = execution.workload, execution.history.known_ids()
     look = Look(fs=workload.fs, mount_options=workload.mount, known=known, truncate_seed=faults.truncate_seed)
-    return _Examiner(lane, execution, build_versions(execution.history), look, {}, {})
+    versions = build_versions(execution.history, btrfs_commits(execution.log))
+    return _Examiner(lane, execution, versions, look, {}, {})
 
 
 def _cut(execution: Execution, state: CrashState) -> Cut:

@@ -3,7 +3,7 @@
 A history is lines of `[label:] begin-end op arguments`, times in ns, end `?` if the op never returned,
 `!ERRNO` behind an op that failed. Names are followed from line to line, so lines that race are written
 in the order they took effect; `subject=NAME` or `other=NAME` says what a lookup saw instead. An inode
-is called after the path it was made at.
+is called after the path it was made at, or as `as=NAME` says.
 
 A tree is `path` or `path=inode` per name, and per inode what it holds.
 """
@@ -24,6 +24,7 @@ from fuzzer.workload.model import Op, Value, make_op, op_id
 from fuzzer.workload.ops import OPS, Kind
 from fuzzer.writelog.crash import Cut
 from oracles import PROFILES, Judgement, build_versions, judge
+from oracles.versions import Commits
 
 ROOT = 2
 _BORN = {"create": "file", "mkdir": "dir", "symlink": "symlink"}
@@ -46,7 +47,7 @@ class Script:
     def _add(self, words: list[str]) -> None:
         label = words.pop(0)[:-1] if words[0].endswith(":") else ""
         begin, end = words.pop(0).split("-")
-        extra = dict(w.split("=") for w in words if "=" in w and w.split("=")[0] in ("subject", "other"))
+        extra = dict(w.split("=") for w in words if w.split("=")[0] in ("subject", "other", "as"))
         failed = [w[1:] for w in words if w.startswith("!")]
         words = [w for w in words if not w.startswith("!") and w.split("=")[0] not in extra]
         op = _make(words)
@@ -61,15 +62,16 @@ class Script:
             errno=getattr(errno, failed[0]) if failed else 0,
             result=op.number("len") if op.name in ("write", "dwrite", "mwrite") and not failed else 0,
         )
-        event = self._with_inodes(event, failed=bool(failed))
+        called = extra.pop("as", "")
+        event = self._with_inodes(event, called, failed=bool(failed))
         if extra:
             event = replace(event, **{k: self.inodes[v] for k, v in extra.items()})
         self.events.append(event)
         self.ops[label] = event
         if op.name in _BORN and not failed:
-            self.births[op.text("path")] = event
+            self.births[called or op.text("path")] = event
 
-    def _with_inodes(self, event: Event, *, failed: bool) -> Event:
+    def _with_inodes(self, event: Event, called: str, *, failed: bool) -> Event:
         op, at = event.op, self._entries
         if op.name not in _NAMES:
             target = op.text("to" if op.name in ("clone", "dedupe") else "path") if op.spec.params else "."
@@ -77,9 +79,9 @@ class Script:
             return replace(event, subject=at.get(target, 0), other=other)
         if op.name in _BORN:
             path = op.text("path")
-            number = self.inodes.get(path, 10 + len(self.inodes))
+            number = self.inodes.get(called or path, 10 + len(self.inodes))
             if not failed:
-                self.inodes[path], at[path] = number, number
+                self.inodes[called or path] = at[path] = number
             return replace(event, subject=0 if failed else number, directory=at[_parent(path)])
         if op.name == "link":
             old, new = op.text("from"), op.text("to")
@@ -187,11 +189,14 @@ def make_run(script: Script, inode: int, word: str) -> Run:
     return Run(start, end, script.ops[origin].id, tag, start - int(written) if written else 0)
 
 
-def judge_case(script: Script, fs: str, tree: Tree, cut_ns: int | None = None) -> Judgement:
+def judge_case(
+    script: Script, fs: str, tree: Tree, cut_ns: int | None = None, commits: Commits = ()
+) -> Judgement:
     """The verdict on `tree` if power went at `cut_ns` (default: after everything)."""
     last = max(e.end_ns if e.returned else e.begin_ns for e in script.events)
     at = last + 1 if cut_ns is None else cut_ns
-    return judge(PROFILES[fs], Recovery(tree=tree), build_versions(script.history), Cut(at, at))
+    versions = build_versions(script.history, commits if fs == "btrfs" else None)
+    return judge(PROFILES[fs], Recovery(tree=tree), versions, Cut(at, at))
 
 
 BOTH = ("btrfs", "xfs")
@@ -211,7 +216,8 @@ def show(names: str = "", **inodes: Has) -> Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """`bad` pairs a tree with the `rule kind` it must be reported as."""
+    """`bad` pairs a tree with the `rule kind` it must be reported as. `commits` are those of btrfs that
+    no call in the history is known to have made."""
 
     title: str
     history: str
@@ -219,6 +225,7 @@ class Row:
     bad: tuple[tuple[str, Shown], ...] = ()
     fs: tuple[str, ...] = BOTH
     cut_ns: int | None = None
+    commits: Commits = ()
 
 
 def check_row(row: Row, on: str) -> None:
@@ -226,11 +233,13 @@ def check_row(row: Row, on: str) -> None:
     script = Script(row.history)
     for shown in row.ok:
         tree = make_tree(script, on, shown.names, **shown.inodes)
-        found = judge_case(script, on, tree, row.cut_ns).violations
+        found = judge_case(script, on, tree, row.cut_ns, row.commits).violations
         assert not found, (shown, found[0])
     for expected, shown in row.bad:
         tree = make_tree(script, on, shown.names, **shown.inodes)
-        kinds = {f"{v.rule} {v.kind}" for v in judge_case(script, on, tree, row.cut_ns).violations}
+        kinds = {
+            f"{v.rule} {v.kind}" for v in judge_case(script, on, tree, row.cut_ns, row.commits).violations
+        }
         assert expected in kinds, (shown, kinds)
 
 

@@ -97,6 +97,7 @@ class Disk:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self.now = 10
         self.world = new_world()
         self.cache: dict[int, Cached] = {}
         self.blocks: dict[int, list[bytes]] = {}
@@ -254,6 +255,7 @@ class Btrfs(Disk):
         """Names that stood for nothing at some time since then."""
         self.exchanged: set[int] = set()
         """Inodes that changed places since then: logging one alone would show half an exchange."""
+        self.commits: list[tuple[int, int]] = []
 
     def do(self, record: Record) -> None:
         before = dict(self.world.entries)
@@ -271,6 +273,7 @@ class Btrfs(Disk):
 
     def sync_all(self) -> None:
         self.flush()
+        self.commits.append((self.now, self.now))
         self.durable = self.world.copy()
         self.moved_out.clear()
         self.emptied.clear()
@@ -341,6 +344,8 @@ class Btrfs(Disk):
         successor = self.world.entries.get(key)
         if successor is None or key in self.emptied:
             del self.durable.entries[key]
+            if successor is not None and not self.durable.alive(successor):
+                self._log_existence(successor)
         elif self.rng.random() < 0.5:
             if self.durable.alive(successor) and self.world.inodes[successor].kind == "dir":
                 raise NeedCommitError
@@ -375,6 +380,7 @@ class Btrfs(Disk):
                 continue
             if not self.durable.alive(inode):
                 self._log_existence(inode)
+                self._log_entries(inode)
             elif self.world.inodes[inode].kind == "dir":
                 raise NeedCommitError
             elif key not in self.durable.entries and self.rng.random() < 0.5:

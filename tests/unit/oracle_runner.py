@@ -133,7 +133,6 @@ class Runner:
         self.fs = fs
         self.disk: Disk = Xfs(self.rng) if fs == "xfs" else Btrfs(self.rng)
         self.core = Core(self.disk, reuse_numbers=fs == "xfs")
-        self.now = 10
         self.events: list[Running] = []
         self.snapshots: list[Snapshot] = []
         self.locked: set[int] = set()
@@ -141,6 +140,14 @@ class Runner:
         self._work = {a: [random_op(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
         for reader in range(actors + 1, actors + readers + 1):
             self._work[reader] = [random_read(self.rng) for _ in range(ops)]
+
+    @property
+    def now(self) -> int:
+        return self.disk.now
+
+    @now.setter
+    def now(self, time_ns: int) -> None:
+        self.disk.now = time_ns
 
     def run(self) -> None:
         for number, op in enumerate((*SETUP, make_op("sync"))):
@@ -431,4 +438,5 @@ class Runner:
         """What the judge says of a crash, after `change` (a planted bug) was done to the tree."""
         history = self.history()
         recovery = Recovery(tree=change(self.tree(snapshot, history)))
-        return judge(PROFILES[self.fs], recovery, build_versions(history), snapshot.cut)
+        commits = tuple(self.disk.commits) if isinstance(self.disk, Btrfs) else None
+        return judge(PROFILES[self.fs], recovery, build_versions(history, commits), snapshot.cut)

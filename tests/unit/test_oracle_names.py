@@ -245,6 +245,90 @@ NAMES = (
     ),
 )  # fmt: skip
 
+RELATED = (
+    Row(
+        "fsync of the directory: what was made in its new directory (generic/785)",
+        "1-2 create f\n3-4 sync\n5-6 mkdir d\n7-8 create d/x\n9-10 mkdir d/e\n11-12 symlink t d/e/s\n"
+        "13-14 rename f g\n15-16 fsync .",
+        (show("g=f d d/x d/e d/e/s"),),
+        (
+            ("names missing-name", show("g=f d d/e d/e/s")),
+            ("names missing-name", show("g=f d d/x d/e")),
+            ("names missing-name", show("g=f d")),
+        ),
+        fs=("btrfs",),
+    ),
+    Row(
+        "fsync of the directory: xfs promises no later change of a new directory",
+        "1-2 mkdir d\n3-4 create d/x\n5-6 fsync .",
+        (show("d"), show("d d/x")),
+        fs=("xfs",),
+    ),
+    Row(
+        "new directory: a link in it is left open (generic/782)",
+        "1-2 create f\n3-4 sync\n5-6 mkdir d\n7-8 link f d/g\n9-10 fsync .",
+        (show("f d"), show("f d d/g=f")),
+        (("names missing-name", show("f")),),
+    ),
+    Row(
+        "a directory that a commit has taken is new no more",
+        "1-2 mkdir d\n5-6 create d/x\n7-8 fsync .",
+        (show("d"), show("d d/x")),
+        (("names missing-name", show("")),),
+        commits=((3, 4),),
+    ),
+    Row(
+        "a directory that was fsynced, or something in it, may not be gone into again",
+        "1-2 mkdir d\n3-4 create d/y\n5-6 fsync d/y\n7-8 create d/x\n9-10 fsync .",
+        (show("d d/y"), show("d d/y d/x")),
+    ),
+    Row(
+        "new directory: what overlaps the call, went away or moved is left open",
+        "1-2 mkdir d\n3-4 create d/x\n5-12 create d/y\n6-7 create d/z\n8-9 rename d/z z\n10-14 fsync .\n"
+        "13-15 unlink d/x",
+        (show("d z=d/z"), show("d d/x d/y z=d/z")),
+    ),
+    Row(
+        "renamed, a new file at the old name, fsync of the renamed: both (generic/376)",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 create a as=n\n9-10 fsync b",
+        (show("b=a a=n"),),
+        (("names missing-name", show("b=a")),),
+        fs=("btrfs",),
+    ),
+    Row(
+        "renamed, a new file at the old name: no promise after a move, a commit or by fdatasync",
+        "1-2 mkdir d\n3-4 create a\n5-6 create p\n7-8 sync\n9-10 rename a d/a\n11-12 create a as=n\n"
+        "13-14 fsync d/a\n15-16 rename p q\n19-20 create p as=m\n21-22 fsync q",
+        (show("d d/a=a q=p"), show("d d/a=a q=p a=n p=m")),
+        commits=((17, 18),),
+    ),
+    Row(
+        "new file, fsync: the files that changed names with it (generic/526)",
+        "1-2 create p\n3-4 create q\n5-6 sync\n7-8 rename p r\n9-10 rename q s\n11-12 link r q\n"
+        "13-14 create n\n15-16 rename n p\n17-18 fsync p",
+        (show("p=n q=p r=p s=q"),),
+        (
+            ("names missing-name", show("p=n q=p s=q")),
+            ("names missing-name", show("p=n q=p r=p")),
+            ("names old-binding", show("p=n q r=p")),
+        ),
+        fs=("btrfs",),
+    ),
+    Row(
+        "new file, fsync: a commit in between ends the relation",
+        "1-2 create p\n3-4 sync\n5-6 rename p r\n9-10 link r q\n11-12 create n\n13-14 rename n p\n"
+        "15-16 fsync p",
+        (show("p=n r=p"), show("p=n q=p r=p"), show("p=n q=p")),
+        commits=((7, 8),),
+    ),
+    Row(
+        "new file, fsync: nothing is promised of a file that was not committed, or moved elsewhere",
+        "1-2 mkdir d\n3-4 create q\n5-6 sync\n7-8 create p\n9-10 rename p r\n11-12 rename q d/q\n"
+        "13-14 create n\n15-16 rename n p\n17-18 fsync p",
+        (show("p=n d q"), show("p=n d d/q=q r=p")),
+    ),
+)  # fmt: skip
+
 W4 = "1-2 create a\n"
 
 ATTRIBUTES = (
@@ -290,7 +374,7 @@ ATTRIBUTES = (
 )
 
 
-@pytest.mark.parametrize(("row", "on"), each_fs(*NAMES, *ATTRIBUTES))
+@pytest.mark.parametrize(("row", "on"), each_fs(*NAMES, *RELATED, *ATTRIBUTES))
 def test_row(row: Row, on: str) -> None:
     check_row(row, on)
 
