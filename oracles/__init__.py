@@ -9,7 +9,22 @@ from __future__ import annotations
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import Cut
-from oracles import attributes, data, fsck, kernel_log, live, mountable, names, size, structure
+from oracles import (
+    attributes,
+    data,
+    fsck,
+    kernel_log,
+    live,
+    mountable,
+    names,
+    read_only,
+    scrub,
+    size,
+    space,
+    structure,
+    usable,
+    writable,
+)
 from oracles.case import Case, Rule, Tally
 from oracles.floors import compute_floors
 from oracles.profile import PROFILES, Profile
@@ -24,8 +39,13 @@ RULES: tuple[Rule, ...] = (
     *size.RULES,
     *attributes.RULES,
     *structure.RULES,
+    *usable.RULES,
+    *read_only.RULES,
+    *scrub.RULES,
+    *writable.RULES,
     *kernel_log.RULES,
     *fsck.RULES,
+    *space.RULES,
 )
 """Every rule, the most telling first: the first violation of a state gives the finding its title."""
 

@@ -1,4 +1,4 @@
-"""The tree is a tree: link counts equal names, directories have one parent, the result is usable."""
+"""The tree is a tree: link counts equal names, directories have one parent."""
 
 from __future__ import annotations
 
@@ -44,23 +44,4 @@ def _check_directory(case: Case, path: str, node: Node, names: int, subdirs: int
         yield _broken("directory-nlink", path, "a directory's nlink matches its content", found)
 
 
-def check_usable(case: Case) -> Iterator[Violation]:
-    """Promise: after recovery everything can be removed and new files can be made."""
-    if not case.recovery.probed:
-        return
-    case.tally.judged += 1
-    for error in case.recovery.usable_errors:
-        yield Violation(
-            rule="usable",
-            kind=error.split(":", 1)[0],
-            subject="the file system",
-            promised="after recovery everything can be removed and new files created",
-            found=error,
-            source=_SOURCE,
-        )
-
-
-RULES = (
-    Rule("structure", check_links, needs_history=False),
-    Rule("usable", check_usable, needs_history=False),
-)
+RULES = (Rule("structure", check_links, needs_history=False),)

@@ -43,8 +43,11 @@ _RECORDER_SHARE = 0.4
 _WARM_UP = 2
 """Workloads not counted: they pay for mkfs and for loading code."""
 
-PHASES = ("build", "attach", "mount", "walk", "probe", "unmount", "detach", "fsck", "judge")
-"""Phases of a crash state, in order."""
+PHASES = (
+    *("build", "attach", "mount", "walk", "probe", "unmount", "remount", "read-only", "detach"),
+    *("fsck", "judge"),
+)
+"""Phases of a crash state, in order. Some states are looked at deeper; here all pay for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

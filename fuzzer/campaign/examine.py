@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.lane import Lane
-from fuzzer.campaign.recover import Look, recover
+from fuzzer.campaign.recover import FULL, Look, depth_of, recover
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.canary import Scene, plan_faults
 from fuzzer.writelog.crash import (
@@ -28,9 +28,6 @@ from fuzzer.writelog.image import Image
 from fuzzer.writelog.superblock import btrfs_commits
 from oracles import PROFILES, Judgement, build_versions, judge, judge_reads
 from oracles.versions import Versions
-
-PROBE_EVERY = 4
-"""One unique state in this many is also emptied and refilled; the checker then sees the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,7 @@ class _Examiner:
     def recovery_of(self, image: Image) -> Recovery:
         """Recover an image, or remember what an equal one gave."""
         if image.digest not in self.seen:
-            probe = len(self.seen) % PROBE_EVERY == PROBE_EVERY - 1
-            self.seen[image.digest] = recover(self.lane, image, self.look, probe=probe)
+            self.seen[image.digest] = recover(self.lane, image, self.look, depth_of(image))
         return self.seen[image.digest]
 
 
@@ -133,7 +129,13 @@ def examine(
 
 def _examiner(lane: Lane, execution: Execution, faults: Faults) -> _Examiner:
     workload, known = execution.workload, execution.history.known_ids()
-    look = Look(fs=workload.fs, mount_options=workload.mount, known=known, truncate_seed=faults.truncate_seed)
+    look = Look(
+        fs=workload.fs,
+        mount_options=workload.mount,
+        known=known,
+        fresh=execution.base,
+        truncate_seed=faults.truncate_seed,
+    )
     versions = build_versions(execution.history, btrfs_commits(execution.log))
     return _Examiner(lane, execution, versions, look, {}, {})
 
@@ -149,12 +151,17 @@ def _examine_end(examiner: _Examiner, builder: StateBuilder) -> None:
 
 
 def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Faults) -> Forbidden | None:
-    """Build and judge a single state again; None if it is allowed."""
+    """Build and judge a single state again; None if it is allowed.
+
+    The full look comes second: what it does changes what the checker sees.
+    """
     examiner = _examiner(lane, execution, faults)
     end = state.point == len(execution.log.entries)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
-    recovery = recover(lane, builder.at(state), examiner.look)
-    examiner.judge(state, recovery, LIVE if end else _cut(execution, state))
+    image, cut = builder.at(state), LIVE if end else _cut(execution, state)
+    examiner.judge(state, recover(lane, image, examiner.look), cut)
+    if not examiner.found:
+        examiner.judge(state, recover(lane, image, examiner.look, FULL), cut)
     return next(iter(examiner.found.values()), None)
 
 

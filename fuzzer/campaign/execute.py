@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.lane import Lane, mount_options
 from fuzzer.errors import HangError, InputError
 from fuzzer.kernel.actors import reap_stuck, run_workload
+from fuzzer.kernel.control import lost_writes
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import lines_of_device
 from fuzzer.kernel.memcg import memory_cgroup
@@ -19,7 +20,6 @@ from fuzzer.kernel.recorder.base import RecordedDevice
 from fuzzer.kernel.walk import walk
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
-from fuzzer.state.tree import Tree
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.image import Image
@@ -59,18 +59,18 @@ def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> E
         lane.log.unlink(missing_ok=True)
         lane.kernel_log.skip()
         with lane.recorder.record(lane.disk, lane.log) as recorded:
-            history, tree = _run_mounted(lane, workload, recorded, deadline_s)
+            history, live = _run_mounted(lane, workload, recorded, deadline_s)
             name = Path(recorded.device).resolve().name
         lines = lines_of_device(lane.kernel_log.read(), [name], workload.fs)
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
         log = join_logs(fresh.log, read_log(lane.log, mapped=False))
-    live = Recovery(tree=tree, kernel_log=tuple(lines))
-    return Execution(workload, history, fresh.image, log, live)
+    return Execution(workload, history, fresh.image, log, replace(live, kernel_log=tuple(lines)))
 
 
 def _run_mounted(
     lane: Lane, workload: Workload, recorded: RecordedDevice, deadline_s: float
-) -> tuple[History, Tree]:
+) -> tuple[History, Recovery]:
+    """The history, and what the mount shows at the end."""
     options = mount_options(workload.fs, workload.mount)
     with ExitStack() as stack:
         cgroup = None
@@ -93,7 +93,8 @@ def _run_mounted(
             lane.recorder.abort()
             reap_stuck(error.pids, _FREED_S)
             raise
-        return history, walk(mountpoint, workload.fs, history.known_ids())
+        tree = walk(mountpoint, workload.fs, history.known_ids())
+        return history, Recovery(tree=tree, lost_writes=lost_writes(mountpoint))
 
 
 def _enter_mount(stack: ExitStack, mount: AbstractContextManager[Path], what: str) -> Path:

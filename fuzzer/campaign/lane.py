@@ -22,6 +22,7 @@ from fuzzer.kernel.mkfs import make_fs
 from fuzzer.kernel.recorder import open_recorder
 from fuzzer.kernel.recorder.base import Recorder
 from fuzzer.kernel.workarea import RunArea, run_area
+from fuzzer.state.recovery import Recovery
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.format import Log, read_log
 from fuzzer.writelog.image import Image
@@ -90,6 +91,8 @@ class CrashLane:
     kernel_log: KernelLog
     directory: Path
     times: PhaseTimes = field(default_factory=PhaseTimes)
+    baselines: dict[tuple[int, str], Recovery] = field(default_factory=dict)
+    """Probed recoveries of file systems as mkfs made them, by image digest and mount options."""
 
     @property
     def crash_mount(self) -> Path:

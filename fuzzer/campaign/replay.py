@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.campaign.examine import PROBE_EVERY, Examination, Forbidden
+from fuzzer.campaign.examine import Examination, Forbidden
 from fuzzer.campaign.lane import CrashLane
-from fuzzer.campaign.recover import Look, recover
+from fuzzer.campaign.recover import Look, depth_of, recover
 from fuzzer.errors import InputError
 from fuzzer.state.history import History
 from fuzzer.writelog.crash import CrashState, Kept, Points, StateBuilder, crash_points, states_at
@@ -111,9 +111,8 @@ class _Replay:
         self.states += 1
         if image.digest in self.seen:
             return
-        probe = len(self.seen) % PROBE_EVERY == PROBE_EVERY - 1
         self.seen.add(image.digest)
-        recovery = recover(self.lane, image, self.look, probe=probe)
+        recovery = recover(self.lane, image, self.look, depth_of(image))
         with self.lane.times.phase("judge"):
             judgement = judge(PROFILES[self.recorded.fs], recovery)
         self.judged += judgement.judged
@@ -136,7 +135,7 @@ def replay(
     `report` gets the first forbidden state of each (rule, kind) as it is found; `stop` is asked
     between states.
     """
-    look = Look(fs=recorded.fs, mount_options="", known=_NOTHING_KNOWN.known_ids())
+    look = Look(fs=recorded.fs, mount_options="", known=_NOTHING_KNOWN.known_ids(), fresh=recorded.base)
     run = _Replay(lane, recorded, look, report, set(), {})
     builder = StateBuilder(recorded.base, recorded.log, recorded.log.start)
     end = CrashState(len(recorded.log.entries), Kept.EVERYTHING)

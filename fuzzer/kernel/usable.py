@@ -1,56 +1,154 @@
-"""Probe of a recovered file system: can everything be removed, and can new files be made?"""
+"""Probe of a recovered file system: can everything be removed, can new files be made, do they stay?"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from fuzzer.kernel.control import trim
+from fuzzer.kernel.libc import syncfs
+from fuzzer.state.recovery import Listing
+
 _PROBE = "powercut-probe"
+_DATA = bytes(range(256)) * 256
+_CANNOT_TRIM = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EROFS}
+"""fstrim(8) on a device, or through a mount, that does not take discards. EROFS: the file system has
+gone read-only, which has a rule of its own."""
 
 
-def probe_usable(mountpoint: Path) -> tuple[str, ...]:
-    """Remove everything, then create, write, fsync, rename and remove a file.
+def empty(mountpoint: Path) -> tuple[str, ...]:
+    """Remove everything, extended attributes of the root included, and sync.
 
-    Returns what failed, as `call ERRNO: path`; changes the file system.
+    Returns what failed, as `call ERRNO: path`.
     """
     errors: list[str] = []
 
-    def attempt(call: str, path: str, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as error:
-            errors.append(f"{call} {errno.errorcode.get(error.errno or 0, error.errno)}: {path}")
+    def note(error: OSError) -> None:
+        errors.append(f"readdir {_name(error)}: {error.filename}")
 
-    for directory, subdirs, files in os.walk(mountpoint, topdown=False, onerror=_note(errors)):
+    for directory, subdirs, files in os.walk(mountpoint, topdown=False, onerror=note):
         here = Path(directory)
         for name in files:
-            attempt("unlink", name, (here / name).unlink)
+            _attempt(errors, "unlink", name, (here / name).unlink)
         for name in subdirs:
             child = here / name
-            attempt("rmdir", name, child.unlink if child.is_symlink() else child.rmdir)
-    attempt("create", _PROBE, lambda: _use(mountpoint))
+            _attempt(errors, "rmdir", name, child.unlink if child.is_symlink() else child.rmdir)
+    _attempt(errors, "removexattr", ".", lambda: _remove_xattrs(mountpoint))
+    _attempt(errors, "syncfs", ".", lambda: sync(mountpoint))
     return tuple(errors)
 
 
-def _note(errors: list[str]) -> Callable[[OSError], None]:
+def refill(mountpoint: Path) -> tuple[str, ...]:
+    """Make, move, link and remove files, trim, and leave some. Returns failures like `empty`.
+
+    What is left was not all synced: only a clean unmount has to keep it.
+    """
+    errors: list[str] = []
+    _attempt(errors, "create", _PROBE, lambda: _fill(mountpoint / _PROBE))
+    _attempt(errors, "fstrim", ".", lambda: _trim(mountpoint))
+    return tuple(errors)
+
+
+def listing(mountpoint: Path) -> Listing:
+    """(path, what is there in words) of everything below a mount, with contents; sorted.
+
+    Reads whole files: for what `refill` made. What cannot be looked at says so in its place.
+    """
+    found: dict[str, str] = {}
+
     def note(error: OSError) -> None:
-        errors.append(f"readdir {errno.errorcode.get(error.errno or 0, error.errno)}: {error.filename}")
+        found[str(error.filename)] = _name(error)
 
-    return note
+    for directory, subdirs, files in os.walk(mountpoint, onerror=note):
+        for name in (*subdirs, *files):
+            path = Path(directory, name)
+            try:
+                found[str(path.relative_to(mountpoint))] = _describe(path)
+            except OSError as error:
+                found[str(path.relative_to(mountpoint))] = _name(error)
+    return tuple(sorted(found.items()))
 
 
-def _use(mountpoint: Path) -> None:
-    """Make a directory with a file in it, sync, move and remove both."""
-    directory, old, new = mountpoint / _PROBE, mountpoint / _PROBE / "old", mountpoint / _PROBE / "new"
-    directory.mkdir()
-    fd = os.open(old, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+def commit(mountpoint: Path) -> None:
+    """Change something and sync: recovery alone leaves an old superblock where the crash left one.
+
+    btrfs writes its second superblock after the first; until the next commit that may be stale.
+    """
+    with suppress(OSError):  # what cannot be made is the probe's to report
+        (mountpoint / _PROBE).mkdir()
+        (mountpoint / _PROBE).rmdir()
+        sync(mountpoint)
+
+
+def sync(mountpoint: Path) -> None:
+    """syncfs(2) of the mount."""
+    fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.write(fd, bytes(8192))
-        os.fsync(fd)
+        syncfs(fd)
     finally:
         os.close(fd)
-    old.rename(new)
-    new.unlink()
-    directory.rmdir()
+
+
+def _remove_xattrs(path: Path) -> None:
+    for name in os.listxattr(path):
+        os.removexattr(path, name)
+
+
+def _attempt(errors: list[str], call: str, path: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except OSError as error:
+        errors.append(f"{call} {_name(error)}: {path}")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _fill(directory: Path) -> None:
+    """A synced file under two names, one that was moved, one that is gone, and a symbolic link."""
+    directory.mkdir()
+    inner = directory / "inner"
+    inner.mkdir()
+    for name in ("synced", "moved", "gone"):
+        _write(directory / name, _DATA, sync=name == "synced")
+    (inner / "link").hardlink_to(directory / "synced")
+    (directory / "moved").rename(inner / "moved")
+    (directory / "gone").unlink()
+    os.setxattr(directory / "synced", "user.probe", b"value")
+    (directory / "symlink").symlink_to("synced")
+    inner.rename(directory / "renamed")
+
+
+def _write(path: Path, data: bytes, *, sync: bool) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _trim(mountpoint: Path) -> None:
+    try:
+        trim(mountpoint)
+    except OSError as error:
+        if error.errno not in _CANNOT_TRIM:
+            raise
+
+
+def _describe(path: Path) -> str:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return f"symlink to {path.readlink()}"
+    if stat.S_ISDIR(status.st_mode):
+        return f"dir nlink={status.st_nlink}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    names = ",".join(sorted(os.listxattr(path)))
+    return f"file nlink={status.st_nlink} size={status.st_size} sha256={digest} xattrs={names}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fuzzer.state.recovery import FsckResult, Recovery
+from fuzzer.state.recovery import FsckResult, Recovery, Remount, Scrub, Space
 from fuzzer.state.tree import Node, Tree
 from oracles import PROFILES, judge
 
@@ -153,3 +153,83 @@ def test_checker(on: str, output: str, expected: str) -> None:
 
 def test_checker_that_did_not_run_says_nothing(fs: str) -> None:
     assert not found(fs, Recovery(tree=tree(fs), fsck=FsckResult(False, 1, "bad")))
+
+
+def test_second_mode_of_the_checker() -> None:
+    lowmem = FsckResult(True, 1, "[4/7] checking fs roots\nERROR: root 5 INODE[257] nlink(1) wrong\n")
+    shown = Recovery(tree=tree("btrfs"), fsck=FsckResult(True), lowmem=lowmem)
+    assert found("btrfs", shown) == ["fsck lowmem: ERROR: root N INODE[N] nlink(N) wrong"]
+    both = replace(shown, fsck=FsckResult(True, 1, "root 5 inode 257 errors 2000, link count wrong\n"))
+    assert found("btrfs", both) == ["fsck root N inode N errors N, link count wrong"]
+    assert not found("btrfs", replace(shown, lowmem=FsckResult(True, 0, "no error found")))
+
+
+def test_remount_shows_what_was_left(fs: str) -> None:
+    left = (("p/a", "file nlink=1"), ("p/b", "dir nlink=1"))
+    shown = Recovery(tree=tree(fs), remount=Remount(left=left, found=left))
+    assert not found(fs, shown)
+    assert found(fs, replace(shown, remount=Remount(left=left, found=left[:1]))) == ["remount gone"]
+    assert found(fs, replace(shown, remount=Remount(left=left[:1], found=left))) == ["remount new"]
+    changed = (left[0], ("p/b", "EIO"))
+    assert found(fs, replace(shown, remount=Remount(left=left, found=changed))) == ["remount changed"]
+    failed = Remount(left=left, errno=errno.EUCLEAN)
+    assert found(fs, replace(shown, remount=failed)) == ["remount mount-EUCLEAN"]
+
+
+def test_forced_read_only(fs: str) -> None:
+    assert found(fs, Recovery(tree=tree(fs), lost_writes="read-only")) == ["writable read-only"]
+    assert found(fs, Recovery(tree=tree(fs), lost_writes="EIO")) == ["writable EIO"]
+
+
+def test_read_only_mount_shows_the_same(fs: str) -> None:
+    shown = tree(fs)
+    same = with_node(with_node(shown, FILE, ctime_ns=7), DIR, mtime_ns=7)
+    assert not found(fs, Recovery(tree=shown, read_only=Recovery(tree=same)))
+    for other, kind in (
+        (with_node(shown, FILE, size=8), "inode"),
+        (replace(shown, entries={(ROOT, "d"): DIR, (ROOT, "f"): FILE}), "name-missing"),
+        (replace(shown, entries={**shown.entries, (ROOT, "z"): FILE}), "name-extra"),
+    ):
+        assert found(fs, Recovery(tree=shown, read_only=Recovery(tree=other))) == [f"read-only {kind}"]
+    refused = Recovery(mount_errno=errno.EROFS)
+    assert found(fs, Recovery(tree=shown, read_only=refused)) == ["read-only mount-EROFS"]
+
+
+def test_scrub() -> None:
+    assert not found("btrfs", Recovery(tree=tree("btrfs"), scrub=Scrub(bytes_read=4096)))
+    damaged = Scrub(errors=(("csum_errors", 2), ("uncorrectable_errors", 2)), bytes_read=4096)
+    assert found("btrfs", Recovery(tree=tree("btrfs"), scrub=damaged)) == ["scrub csum_errors"]
+    assert found("btrfs", Recovery(tree=tree("btrfs"), scrub=Scrub(errno=errno.EIO))) == ["scrub scrub-EIO"]
+
+
+def probed(fs: str, data_bytes: int, free_bytes: int, **more: object) -> Recovery:
+    """An emptied file system, and the same refilled."""
+    room = Space(size_bytes=1000, free_bytes=free_bytes, available_bytes=free_bytes, data_bytes=data_bytes)
+    return Recovery(
+        tree=tree(fs),
+        probed=True,
+        emptied=replace(room, **more),
+        remount=Remount(refilled=room),
+    )
+
+
+@pytest.mark.parametrize(
+    ("on", "used", "fresh", "expected"),
+    [
+        ("btrfs", probed("btrfs", 0, 900), probed("btrfs", 0, 800), []),
+        ("btrfs", probed("btrfs", 4096, 900), probed("btrfs", 0, 900), ["space data-kept"]),
+        ("btrfs", probed("btrfs", -1, 900), probed("btrfs", -1, 900), []),
+        ("xfs", probed("xfs", -1, 900), probed("xfs", -1, 900), []),
+        ("xfs", probed("xfs", -1, 896), probed("xfs", -1, 900), ["space free"]),
+        ("xfs", probed("xfs", -1, 900, available_bytes=901), probed("xfs", -1, 900), ["space statfs"]),
+        (
+            "btrfs",
+            probed("btrfs", 0, 900, reserved=(("metadata bytes_may_use", 16384),)),
+            probed("btrfs", 0, 900),
+            ["space reserved-metadata-bytes_may_use"],
+        ),
+    ],
+)
+def test_space_comes_back(on: str, used: Recovery, fresh: Recovery, expected: list[str]) -> None:
+    assert found(on, replace(used, fresh=fresh)) == expected
+    assert not found(on, replace(used, fresh=fresh, emptied=None))

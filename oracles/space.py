@@ -1,0 +1,63 @@
+"""Space comes back: what was removed is free again, and nobody keeps reservations of an idle mount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzzer.state.recovery import Recovery, Space
+from oracles.case import Case, Rule
+from oracles.verdict import Violation
+
+_BACK_SOURCE = "fstests generic/015: removing everything gives all of the space back"
+_RESERVED_SOURCE = "fs/btrfs/space-info.c: reservations are for operations under way; an idle mount has none"
+
+
+def check_space(case: Case) -> Iterator[Violation]:
+    """Promise: emptied, an old file system has the room of a new one of the same options.
+
+    Not a block less: no data extent is left on btrfs, and the B+trees of an empty xfs are single
+    blocks again (xfs_btree_kill_root in fs/xfs/libxfs/xfs_btree.c), as those of a new one are.
+    """
+    used = case.recovery
+    if used.emptied is None or used.usable_errors:
+        return
+    case.tally.judged += 1
+    yield from _check_statfs(used.emptied)
+    if used.emptied.reserved:
+        found = ", ".join(f"{name} {value}" for name, value in used.emptied.reserved)
+        kind = f"reserved-{used.emptied.reserved[0][0].replace(' ', '-')}"
+        yield _broken(kind, "an idle mount holds no reservations", found, _RESERVED_SOURCE)
+    if used.fresh is not None and used.fresh.emptied is not None:
+        yield from _compare(used, used.fresh)
+
+
+def _check_statfs(space: Space) -> Iterator[Violation]:
+    if not 0 <= space.available_bytes <= space.free_bytes <= space.size_bytes:
+        found = f"{space.available_bytes} available, {space.free_bytes} free, of {space.size_bytes} bytes"
+        yield _broken("statfs", "statfs counts up", found, "statfs(2): available <= free <= size")
+
+
+def _compare(used: Recovery, fresh: Recovery) -> Iterator[Violation]:
+    """The data in use after the removal, and what the next mount counts after both were refilled alike."""
+    assert used.emptied is not None
+    assert fresh.emptied is not None
+    kept = used.emptied.data_bytes - fresh.emptied.data_bytes
+    if kept:
+        found = f"{kept} bytes of file data more are in use than in a new one"
+        yield _broken("data-kept", "an emptied file system holds no file data", found, _BACK_SOURCE)
+    ours, theirs = (r.remount.refilled if r.remount is not None else None for r in (used, fresh))
+    if ours is None or theirs is None or ours.data_bytes >= 0:
+        return
+    missing = theirs.free_bytes - ours.free_bytes
+    if missing:
+        found = f"{missing} bytes less are free than in a new one"
+        yield _broken("free", "an emptied file system has the room of a new one", found, _BACK_SOURCE)
+
+
+def _broken(kind: str, promised: str, found: str, source: str) -> Violation:
+    return Violation(
+        rule="space", kind=kind, subject="the file system", promised=promised, found=found, source=source
+    )
+
+
+RULES = (Rule("space", check_space, needs_history=False),)
