@@ -214,7 +214,7 @@ def _workloads(fs: str) -> Iterator[Workload]:
 
 def _measure(lane: Lane, workload: Workload, sums: _Sums) -> None:
     started = time.perf_counter()
-    execution = execute(lane, workload)
+    execution = execute(lane, workload, views=())
     executed = time.perf_counter()
     before = dict(lane.times.seconds)
     examination = examine(lane, execution, Points.FSYNC)

@@ -10,6 +10,7 @@ from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recover import FULL, Look, depth_of, recover
 from fuzzer.state.recovery import Recovery
+from fuzzer.state.view import View
 from fuzzer.writelog.canary import Scene, plan_faults
 from fuzzer.writelog.crash import (
     LIVE,
@@ -32,16 +33,20 @@ from oracles.versions import Versions
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """A state that broke a promise. `state` is None for the live mount (no crash at all)."""
+    """A state that broke a promise. `state` is None for the live mount (no crash at all), seen through
+    `view`."""
 
     state: CrashState | None
     judgement: Judgement
     recovery: Recovery
+    view: View = View.CACHE
 
     @property
     def rule_and_kind(self) -> tuple[str, str]:
+        """What is one bug, as far as one can tell: with the view, where a program sees it otherwise."""
         first = self.judgement.violations[0]
-        return first.rule, first.kind
+        through = "" if self.view is View.CACHE else f"@{self.view}"
+        return first.rule, first.kind + through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +72,13 @@ class _Examiner:
     judged: int = 0
     no_promise: int = 0
 
-    def judge(self, state: CrashState | None, recovery: Recovery, cut: Cut) -> None:
+    def judge(self, state: CrashState | None, recovery: Recovery, cut: Cut, view: View = View.CACHE) -> None:
         """Judge one state."""
         with self.lane.times.phase("judge"):
             profile = PROFILES[self.execution.workload.fs]
             judgement = judge(profile, recovery, self.versions, cut)
         self.states += 1
-        self.take(state, judgement, recovery)
+        self.take(state, judgement, recovery, view)
 
     def judge_reads(self) -> None:
         """Judge what reads returned while the workload ran."""
@@ -81,12 +86,14 @@ class _Examiner:
             judgement = judge_reads(self.versions)
         self.take(None, judgement, self.execution.live)
 
-    def take(self, state: CrashState | None, judgement: Judgement, recovery: Recovery) -> None:
+    def take(
+        self, state: CrashState | None, judgement: Judgement, recovery: Recovery, view: View = View.CACHE
+    ) -> None:
         """Count a judgement, and keep it if it is the first of its kind."""
         self.judged += judgement.judged
         self.no_promise += judgement.no_promise
         if judgement.violations:
-            forbidden = Forbidden(state, judgement, recovery)
+            forbidden = Forbidden(state, judgement, recovery, view)
             self.found.setdefault(forbidden.rule_and_kind, forbidden)
 
     def recovery_of(self, image: Image) -> Recovery:
@@ -109,6 +116,8 @@ def examine(
     examiner = _examiner(lane, execution, faults)
     examiner.judge_reads()
     examiner.judge(None, execution.live, LIVE)
+    for view, recovery in execution.views:
+        examiner.judge(None, recovery, LIVE, view)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
     for state in states_at(points):
         if stop():

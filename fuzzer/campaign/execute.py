@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.lane import Lane, mount_options
+from fuzzer.campaign.recover import recovery_options
 from fuzzer.errors import HangError, InputError
 from fuzzer.kernel.actors import reap_stuck, run_workload
 from fuzzer.kernel.control import lost_writes
@@ -20,6 +22,7 @@ from fuzzer.kernel.recorder.base import RecordedDevice
 from fuzzer.kernel.walk import walk
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
+from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.image import Image
@@ -38,17 +41,24 @@ NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a workload: what happened, what was written, and what the mount showed at its end."""
+    """One run of a workload: what happened, what was written, and what the mount showed at its end.
+
+    `live` is what programs see then, with the kernel's lines of the whole run; `views` are other looks
+    at the same file system.
+    """
 
     workload: Workload
     history: History
     base: Image
     log: RunLog
     live: Recovery
+    views: tuple[tuple[View, Recovery], ...] = ()
 
 
-def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> Execution:
-    """Run `workload` (bound to a file system) once.
+def execute(
+    lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S, views: tuple[View, ...] = MORE_VIEWS
+) -> Execution:
+    """Run `workload` (bound to a file system) once, then look at it through the cache and `views`.
 
     Raises InputError for options the kernel or mkfs refuses, HangError if killed actors stay, other
     PowercutErrors if the machinery fails.
@@ -59,18 +69,22 @@ def execute(lane: Lane, workload: Workload, deadline_s: float = DEADLINE_S) -> E
         lane.log.unlink(missing_ok=True)
         lane.kernel_log.skip()
         with lane.recorder.record(lane.disk, lane.log) as recorded:
-            history, live = _run_mounted(lane, workload, recorded, deadline_s)
+            history, seen = _run_mounted(lane, workload, recorded, deadline_s, views)
+            if View.REMOUNT in views:
+                with lane.times.phase("views"):
+                    seen.append((View.REMOUNT, _mount_again(lane, workload, recorded, history)))
             name = Path(recorded.device).resolve().name
         lines = lines_of_device(lane.kernel_log.read(), [name], workload.fs)
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
         log = join_logs(fresh.log, read_log(lane.log, mapped=False))
-    return Execution(workload, history, fresh.image, log, replace(live, kernel_log=tuple(lines)))
+    (_, first), *others = seen
+    live = replace(first, kernel_log=tuple(lines))
+    return Execution(workload, history, fresh.image, log, live, tuple(others))
 
 
 def _run_mounted(
-    lane: Lane, workload: Workload, recorded: RecordedDevice, deadline_s: float
-) -> tuple[History, Recovery]:
-    """The history, and what the mount shows at the end."""
+    lane: Lane, workload: Workload, recorded: RecordedDevice, deadline_s: float, views: tuple[View, ...]
+) -> tuple[History, list[tuple[View, Recovery]]]:
     options = mount_options(workload.fs, workload.mount)
     with ExitStack() as stack:
         cgroup = None
@@ -94,7 +108,36 @@ def _run_mounted(
             reap_stuck(error.pids, _FREED_S)
             raise
         tree = walk(mountpoint, workload.fs, history.known_ids())
-        return history, Recovery(tree=tree, lost_writes=lost_writes(mountpoint))
+        with lane.times.phase("views"):
+            more = _look_again(mountpoint, workload.fs, history, views)
+            # Last: looking writes back what is dirty, too.
+            live = Recovery(tree=tree, lost_writes=lost_writes(mountpoint))
+        return history, [(View.CACHE, live), *more]
+
+
+def _look_again(
+    mountpoint: Path, fs: str, history: History, views: tuple[View, ...]
+) -> list[tuple[View, Recovery]]:
+    """Views of the mount, up to where syncfs fails: what was written may be lost then (fsync(2))."""
+    seen: list[tuple[View, Recovery]] = []
+    for view in views:
+        if view is not View.REMOUNT:
+            try:
+                seen.append((view, Recovery(tree=walk(mountpoint, fs, history.known_ids(), view))))
+            except OSError:
+                break
+    return seen
+
+
+def _mount_again(lane: Lane, workload: Workload, recorded: RecordedDevice, history: History) -> Recovery:
+    """The device itself, after the clean unmount: the image its log makes is judged with crash states."""
+    options = recovery_options(workload.fs, workload.mount)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(mounted(recorded.device, lane.live_mount, workload.fs, options))
+        except OSError as error:
+            return Recovery(mount_errno=error.errno or errno.EIO)
+        return Recovery(tree=walk(lane.live_mount, workload.fs, history.known_ids(), View.REMOUNT))
 
 
 def _enter_mount(stack: ExitStack, mount: AbstractContextManager[Path], what: str) -> Path:

@@ -21,6 +21,7 @@ from fuzzer.campaign.examine import Forbidden
 from fuzzer.campaign.execute import Execution
 from fuzzer.errors import InputError
 from fuzzer.state.history import History, format_history, parse_history
+from fuzzer.state.view import View
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse as parse_workload
@@ -112,7 +113,10 @@ def save_finding(directory: Path, finding: Finding, execution: Execution, forbid
     state = forbidden.state
     lines = (*execution.live.kernel_log, *(forbidden.recovery.kernel_log if state else ()))
     _write(draft / "repro.workload", format_workload(execution.workload))
-    _write(draft / "crash.json", json.dumps(state.to_json() if state else {"crash": 0}) + "\n")
+    _write(
+        draft / "crash.json",
+        json.dumps(state.to_json() if state else {"crash": 0, "view": forbidden.view}) + "\n",
+    )
     _write(draft / "history.jsonl", "".join(f"{line}\n" for line in format_history(execution.history)))
     _write(draft / "kmsg.txt", "".join(f"{line}\n" for line in lines))
     if state:
@@ -167,6 +171,8 @@ class Saved:
     state: CrashState | None
     history: History
     directory: Path
+    view: View = View.CACHE
+    """How the live mount was looked at, if there was no crash."""
 
     def kernel_lines(self) -> list[str]:
         """The kernel's lines during the run and the recovery."""
@@ -203,10 +209,11 @@ def load_finding(directory: Path) -> Saved:
     try:
         recipe = json.loads(crash.read_text())
         history = parse_history((directory / "history.jsonl").read_text().splitlines())
+        view = View(recipe.get("view", View.CACHE))
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise InputError(f"damaged finding: {error!r}", place=str(directory)) from error
     state = CrashState.from_json(recipe) if recipe.get("crash") else None
-    return Saved(finding, workload, state, history, directory)
+    return Saved(finding, workload, state, history, directory, view)
 
 
 def load_run_log(directory: Path, scratch: Path) -> RunLog | None:

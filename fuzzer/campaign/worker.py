@@ -26,6 +26,7 @@ from fuzzer.campaign.lane import Lane, open_lane
 from fuzzer.errors import HangError
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
+from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
@@ -69,6 +70,12 @@ def draw_workload(
     return generate(seed, index, fs)
 
 
+def draw_views(seed: int, index: int) -> tuple[View, ...]:
+    """How to look at the live mount after the `index`-th workload, besides through the cache: one way
+    each, since each costs about what a crash state does."""
+    return (random.Random(f"views/{seed}/{index}").choice(MORE_VIEWS),)
+
+
 def work(options: FuzzOptions, number: int, send: Send) -> int:
     """Run workloads `first + number`, `first + number + jobs`, … until the deadline or SIGTERM."""
     corpus = load_corpus() if options.corpus else ()
@@ -103,7 +110,7 @@ class _Worker:
             return
         self._queue(workload)
         try:
-            execution = execute(self.lane, workload)
+            execution = execute(self.lane, workload, views=draw_views(self.options.seed, index))
         except HangError as error:
             self._hang(workload, error)
         examination = examine(self.lane, execution, self.options.points, self.options.canary, self.stop)

@@ -6,6 +6,7 @@ Errors are part of what is seen: a call that fails on one object is noted and th
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fuzzer.kernel import libc
 from fuzzer.kernel.identity import InodeReader
 from fuzzer.state.stamps import Run, Words, decode, join
 from fuzzer.state.tree import Node, Tree
+from fuzzer.state.view import View
+from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, WORD_BYTES
 
 _CHUNK_BYTES = 512 << 10
 """Decoding makes several arrays of this size; larger ones are fresh memory each time, which is slow."""
@@ -36,6 +41,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 class _Walk:
     inodes: InodeReader
     known: Words
+    view: View
     nodes: dict[int, Node] = field(default_factory=dict)
     entries: dict[tuple[int, str], int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -50,11 +56,17 @@ class _Walk:
             self.errors.append(f"{path}: {call}: {name}")
 
 
-def walk(mountpoint: Path, fs: str, known: Words) -> Tree:
-    """The tree below `mountpoint`. `known` holds the op ids of the history, for decoding stamps."""
-    state = _Walk(InodeReader(fs), known)
+def walk(mountpoint: Path, fs: str, known: Words, view: View = View.CACHE) -> Tree:
+    """The tree below `mountpoint`. `known` holds the op ids of the history, for decoding stamps.
+
+    `view` says where data is read from; unmounting for `REMOUNT` is the caller's. OSError if syncfs
+    fails for `DROPPED`.
+    """
+    state = _Walk(InodeReader(fs), known, view)
     root_fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        if view is View.DROPPED:
+            libc.syncfs(root_fd)
         root = state.inodes.of_fd(root_fd)
         _look_at_directory(state, root_fd, root, ".")
     finally:
@@ -84,7 +96,8 @@ def _look_at(state: _Walk, dir_fd: int, name: str, inode: int, path: str) -> Non
         target = os.readlink(name, dir_fd=dir_fd)
         state.nodes[inode] = _node(inode, status, target=target)
     elif kind in (stat.S_IFREG, stat.S_IFDIR):
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
+        direct = os.O_DIRECT if state.view is View.DIRECT and kind == stat.S_IFREG else 0
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | direct, dir_fd=dir_fd)
         try:
             if kind == stat.S_IFDIR:
                 _look_at_directory(state, fd, inode, path)
@@ -102,7 +115,7 @@ def _opened(state: _Walk, fd: int, inode: int, status: os.stat_result, path: str
     with state.noting(path, "getxattr"):
         xattrs = tuple((name, os.getxattr(fd, name)) for name in sorted(os.listxattr(fd)))
     is_file = stat.S_ISREG(status.st_mode)
-    data = _read_runs(state, fd, status.st_size) if is_file else _NOTHING_READ
+    data = _read_runs(state, fd, status.st_size, path) if is_file else _NOTHING_READ
     return _node(inode, status, xattrs=xattrs, data=data)
 
 
@@ -134,22 +147,41 @@ def _node(
     )
 
 
-def _read_runs(state: _Walk, fd: int, size: int) -> tuple[tuple[Run, ...], int, int]:
+def _read_runs(state: _Walk, fd: int, size: int, path: str) -> tuple[tuple[Run, ...], int, int]:
     """(runs, errno of the first failed read or 0, its offset)."""
     runs: list[Run] = []
-    offset = 0
-    # No larger than the file: touching fresh memory is what reading a small file costs.
-    buffer = np.empty(min(size, _CHUNK_BYTES), dtype=np.uint8)
+    offset, unit = 0, DIRECT_ALIGN_BYTES if state.view is View.DIRECT else WORD_BYTES
+    if state.view in (View.MIXED, View.DROPPED):
+        _drop_pages(fd)
+    buffer = _buffer(state.view, size)
     while offset < min(size, _MAX_READ_BYTES):
-        want = min(_CHUNK_BYTES, size - offset)
+        want = min(_CHUNK_BYTES, -(-(size - offset) // unit) * unit)
         try:
             got = os.preadv(fd, [buffer[:want].data], offset)
         except OSError as error:
             return join(runs), error.errno or errno.EIO, offset
-        if not got:
-            break
         if offset + got < size:
-            got -= got % 8  # a word must not be cut by a short read
+            got -= got % unit  # a word must not be cut by a short read, nor a block of a direct one
+        got = min(got, size - offset)
+        if not got:
+            state.errors.append(f"{path}: read at {offset} of {size}: EOF")
+            break
         runs += decode(buffer[:got], offset, state.known)
         offset += got
     return join(runs), 0, 0
+
+
+def _buffer(view: View, size: int) -> NDArray[np.uint8]:
+    """Memory to read into; no larger than the file: touching fresh memory is what a small one costs."""
+    if view is not View.DIRECT:
+        return np.empty(min(size, _CHUNK_BYTES), dtype=np.uint8)
+    # Anonymous memory begins on a page, as O_DIRECT wants it.
+    return np.frombuffer(mmap.mmap(-1, _CHUNK_BYTES), dtype=np.uint8)
+
+
+def _drop_pages(fd: int) -> None:
+    """Forget what the cache holds of one file; /proc/sys/vm/drop_caches would take all of the machine's.
+
+    Pages that are dirty stay, and their writeback is started (mm/fadvise.c, generic_fadvise).
+    """
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

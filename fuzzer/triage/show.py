@@ -53,7 +53,7 @@ def _describe_kernel_log(lines: list[str]) -> Iterator[str]:
 def _describe_state(saved: Saved) -> str:
     state = saved.state
     if state is None:
-        return "seen on the live mount, without a crash"
+        return f"seen on the live mount, {saved.view.words}, without a crash"
     kept = "every completed write" if state.kept == "everything" else "only what was durable"
     return f"crash after log entry {state.point}, {kept} survived ({saved.finding.points} points)"
 

@@ -1,7 +1,9 @@
-"""What reads return while a workload runs is recorded, judged, and found wrong when it is wrong."""
+"""The live oracle: what reads return while a workload runs, and every view of the mount after it."""
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,12 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign import execute as execute_module
+from fuzzer.campaign.examine import examine
+from fuzzer.campaign.execute import execute
+from fuzzer.campaign.finding import load_finding, make_finding, save_finding
+from fuzzer.campaign.lane import open_lane
+from fuzzer.campaign.session import origin
 from fuzzer.kernel import shared
 from fuzzer.kernel.actions import data
+from fuzzer.kernel.walk import walk
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.state.history import History
-from fuzzer.state.stamps import ZERO, Run, file_tag
+from fuzzer.state.stamps import FOREIGN, ZERO, Run, Words, encode, file_tag
+from fuzzer.state.tree import Tree
+from fuzzer.state.view import MORE_VIEWS, View
+from fuzzer.triage.show import describe
 from fuzzer.workload.model import Actor, Workload, op_id
+from fuzzer.writelog.crash import Points
 from oracles import build_versions, judge_reads
 from tests.kernel.fresh import Fresh, fresh_file_system, op
 
@@ -131,3 +144,89 @@ def test_wrong_reads_are_found(
     monkeypatch.setattr(data, "os", Os())
     found = kinds(fresh.run(RACE))
     assert {kind, f"{kind}-direct"} <= found, found
+
+
+# Views.
+
+FILES = (
+    op("create", path="inline"),
+    op("write", path="inline", off=0, len=1024),
+    op("create", path="odd"),
+    op("write", path="odd", off=8, len=70 * K),
+    op("create", path="holes"),
+    op("truncate", path="holes", size=2048 * K + 8),
+    op("write", path="holes", off=1024 * K, len=8),
+    op("symlink", target="odd", path="link"),
+    op("mkdir", path="d"),
+)
+
+
+@pytest.mark.parametrize("view", [view for view in MORE_VIEWS if view is not View.REMOUNT], ids=str)
+def test_views_of_a_healthy_mount_agree(fresh: Fresh, view: View) -> None:
+    known = fresh.run(Workload(setup=FILES)).known_ids()
+    first = walk(fresh.path, fresh.fs, known)
+    again = walk(fresh.path, fresh.fs, known, view)
+    assert (again.entries, again.errors) == (first.entries, ())
+    for path, node in first.paths():
+        # Space is reserved for dirty data, and another amount is used once it is written.
+        assert replace(again.nodes[node.inode], allocated_bytes=node.allocated_bytes) == node, path
+
+
+@pytest.mark.parametrize("view", [View.DIRECT, View.DROPPED], ids=str)
+def test_views_see_what_the_cache_hides(fresh: Fresh, image: Path, view: View) -> None:
+    """A block that changes on the device under a cached file: xfs shows it, btrfs has a checksum."""
+    history = fresh.run(Workload(setup=(*SETUP, op("sync"))))
+    _damage(image, encode(op_id(0, 1), file_tag(history.events[0].subject), 0, 64))
+    (_, cached), (_, seen) = (
+        next(
+            (path, node)
+            for path, node in walk(fresh.path, fresh.fs, history.known_ids(), v).paths()
+            if path == "a"
+        )
+        for v in (View.CACHE, view)
+    )
+    assert [run.op for run in cached.runs] == [op_id(0, 1)]
+    if fresh.fs == "xfs":
+        assert seen.runs[0] == Run(0, 8, FOREIGN)
+    elif view is View.DROPPED or seen.read_errno:
+        # 6.18 answers a direct read of a file with checksums from the cache.
+        assert (seen.read_errno, seen.read_error_offset) == (errno.EIO, 0)
+
+
+def _damage(image: Path, first_bytes: bytes) -> None:
+    with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as device:
+        at = device.find(first_bytes)
+        assert at > 0
+        device[at] ^= 1
+        device.flush()
+
+
+@pytest.mark.parametrize("bad", MORE_VIEWS, ids=str)
+def test_the_finding_names_the_view(
+    fs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: View
+) -> None:
+    def wrong_walk(mountpoint: Path, fs: str, known: Words, view: View = View.CACHE) -> Tree:
+        tree = walk(mountpoint, fs, known, view)
+        return _without_data(tree) if view is bad else tree
+
+    workload = Workload(setup=SETUP, actors=(Actor("one", (op("fsync", path="a"),)),)).with_fs(fs)
+    with open_lane("fuse") as lane:
+        with monkeypatch.context() as patched:
+            patched.setattr(execute_module, "walk", wrong_walk)
+            execution = execute(lane, workload)
+        assert [view for view, _ in execution.views] == list(MORE_VIEWS)
+        (forbidden,) = examine(lane, execution, Points.FSYNC).forbidden
+    assert forbidden.rule_and_kind == ("data", f"lost-to-zero@{bad}")
+    facts = origin(points="fsync", canary="", recorder="fuse")
+    place = save_finding(tmp_path, make_finding(execution, forbidden, facts), execution, forbidden)
+    saved = load_finding(place)
+    assert (saved.state, saved.view) == (None, bad)
+    assert f"seen on the live mount, {bad.words}, without a crash" in list(describe(saved, None))
+
+
+def _without_data(tree: Tree) -> Tree:
+    zeroed = {
+        number: replace(node, runs=(Run(0, node.size, ZERO),)) if node.size and node.kind == "file" else node
+        for number, node in tree.nodes.items()
+    }
+    return replace(tree, nodes=zeroed)
