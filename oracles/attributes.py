@@ -50,6 +50,8 @@ def check_mode(case: Case) -> Iterator[Violation]:
             found=f"mode {node.mode:o}",
             source=case.source("mode", sync),
             sync=sync,
+            inode=file.inode,
+            op=newest.event.id if newest else 0,
         )
 
 
@@ -86,6 +88,8 @@ def _check_xattr(
         found="absent" if value is None else f"{len(value)} bytes {value[:24]!r}",
         source=case.source("xattr", sync),
         sync=sync,
+        inode=file.inode,
+        op=newest.event.id if newest else 0,
     )
 
 

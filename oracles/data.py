@@ -105,7 +105,7 @@ def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]
     bad: list[Violation] = []
     for run in runs:
         if run.op == FOREIGN:
-            bad.append(_foreign(path, run))
+            bad.append(_foreign(path, file, run))
             continue
         for piece in split(run, edges):
             violation = _check_piece(case, path, file, floors, origins, piece)
@@ -138,7 +138,7 @@ def _check_piece(
         return None
     where = f"{path} bytes {piece.start}..{piece.end}"
     if not origins.explain(file, piece, before_ns, 0):
-        return _misplaced(case, where, piece)
+        return _misplaced(case, where, file, piece)
     return Violation(
         rule="data",
         kind="lost-to-zero" if piece.op == ZERO else "old-data",
@@ -147,6 +147,10 @@ def _check_piece(
         found=_describe(case, piece),
         source=case.source("data", sync),
         sync=sync,
+        inode=file.inode,
+        offset=piece.start,
+        op=next((v.event.id for v in file.data if v.event.begin_ns == floor), 0),
+        seen=max(piece.op, 0),
     )
 
 
@@ -246,9 +250,9 @@ def _check_shifted(case: Case, path: str, file: FileVersions, runs: tuple[Run, .
     """After collapse or insert offsets no longer tell: only ask that the words are this file's own."""
     tags = {file_tag(inode) for inode in _sources(case.versions, file.inode, frozenset())}
     bad = [
-        _foreign(path, run)
+        _foreign(path, file, run)
         if run.op == FOREIGN
-        else _misplaced(case, f"{path} bytes {run.start}..{run.end}", run)
+        else _misplaced(case, f"{path} bytes {run.start}..{run.end}", file, run)
         for run in runs
         if run.op == FOREIGN or (run.op != ZERO and run.tag not in tags)
     ]
@@ -265,7 +269,7 @@ def _sources(versions: Versions, inode: int, seen: frozenset[int]) -> frozenset[
     return seen
 
 
-def _foreign(path: str, run: Run) -> Violation:
+def _foreign(path: str, file: FileVersions, run: Run) -> Violation:
     return Violation(
         rule="data",
         kind="foreign-data",
@@ -273,10 +277,12 @@ def _foreign(path: str, run: Run) -> Violation:
         promised="every word was written by the workload or is zero",
         found="words no op of the workload wrote",
         source=_SOURCE_FOREIGN,
+        inode=file.inode,
+        offset=run.start,
     )
 
 
-def _misplaced(case: Case, where: str, run: Run) -> Violation:
+def _misplaced(case: Case, where: str, file: FileVersions, run: Run) -> Violation:
     return Violation(
         rule="data",
         kind="misplaced-data",
@@ -284,6 +290,9 @@ def _misplaced(case: Case, where: str, run: Run) -> Violation:
         promised="a word is found only where an op put it",
         found=_describe(case, run),
         source=_SOURCE_FOREIGN,
+        inode=file.inode,
+        offset=run.start,
+        seen=max(run.op, 0),
     )
 
 

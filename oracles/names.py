@@ -31,7 +31,8 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
     ]
     newest, sync = max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
     floor = newest.event.begin_ns if newest else 0
-    ends = [v.event.end_ns for v in versions if _explains(case, v, found)]
+    givers = [v.event for v in versions if _explains(case, v, found)]
+    ends = [event.end_ns for event in givers]
     if found == 0:
         ends.append(_BEFORE)
     if any(end >= floor for end in ends) or (newest is None and found == 0):
@@ -44,6 +45,10 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
         found=f"it names {_what(case, found)}",
         source=case.profile.source("sync" if newest is None else _promise_kind(case, key, newest, sync)),
         sync=sync,
+        inode=key[0],
+        name=key[1],
+        op=newest.event.id if newest else 0,
+        seen=givers[-1].id if givers else 0,
     )
 
 
@@ -112,6 +117,8 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
             found=f"no name leads to inode {format_inode(inode)}",
             source=case.profile.source("not-lost"),
             sync=sync,
+            inode=inode,
+            op=born.id if (born := case.versions.file(inode).born) else 0,
         )
 
 
@@ -144,6 +151,9 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
             promised=f"`{_op(event)}` moves it: it is at one of the two names",
             found="it is at both names",
             source=case.profile.source("not-lost"),
+            inode=old[0],
+            name=old[1],
+            op=event.id,
         )
 
 

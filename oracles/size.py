@@ -39,11 +39,11 @@ def check_size(case: Case) -> Iterator[Violation]:
         if case.profile.stepwise_truncate:
             givers += _interrupted(versions, node.size)
         if node.size and not givers:
-            yield _violation(case, path, node.size, None)
+            yield _violation(case, path, file, node.size, None)
             continue
         broken = _broken_floor(case, file, versions, givers, node.size)
         if broken:
-            yield _violation(case, path, node.size, broken)
+            yield _violation(case, path, file, node.size, broken)
 
 
 def _may_give(version: SizeVersion, size: int) -> bool:
@@ -90,7 +90,7 @@ def _broken_floor(
     return None
 
 
-def _violation(case: Case, path: str, size: int, broken: _Broken | None) -> Violation:
+def _violation(case: Case, path: str, file: FileVersions, size: int, broken: _Broken | None) -> Violation:
     if broken is None:
         return Violation(
             rule="size",
@@ -99,6 +99,7 @@ def _violation(case: Case, path: str, size: int, broken: _Broken | None) -> Viol
             promised="the size is one an op gave it",
             found=f"{size} bytes",
             source=case.profile.source("size"),
+            inode=file.inode,
         )
     newest = broken.newest
     least = "at least " if newest.raises else ""
@@ -110,6 +111,8 @@ def _violation(case: Case, path: str, size: int, broken: _Broken | None) -> Viol
         found=f"{size} bytes",
         source=case.source("size", broken.sync),
         sync=broken.sync,
+        inode=file.inode,
+        op=newest.event.id,
     )
 
 

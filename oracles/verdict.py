@@ -21,6 +21,10 @@ class Violation:
     `rule` names the rule, `kind` the way it was broken (stable, no numbers: it becomes part of the
     bucket), `subject` the object, `promised` and `found` are sentences for people, `source` is where
     the promise comes from, `sync` the id of the op that made the promise (0: no single one).
+
+    For machines: `inode` is the file it is about or, with `name`, the directory the name is in; `offset`
+    the first bad byte (-1: not about bytes); `op` the id of the op whose effect should be there and
+    `seen` of the one whose effect is there instead (0: none, or not known).
     """
 
     rule: str
@@ -30,6 +34,11 @@ class Violation:
     found: str
     source: str
     sync: int = 0
+    inode: int = 0
+    name: str = ""
+    offset: int = -1
+    op: int = 0
+    seen: int = 0
 
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recover import FULL, Look, depth_of, recover
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import View
+from fuzzer.triage.bucket import label
+from fuzzer.triage.facts import Crash, Evidence, Facts
+from fuzzer.triage.known import Known, load_known
 from fuzzer.writelog.canary import Scene, plan_faults
 from fuzzer.writelog.crash import (
     LIVE,
@@ -25,33 +28,38 @@ from fuzzer.writelog.crash import (
     cut_at,
     states_at,
 )
+from fuzzer.writelog.dirtylog import needs_replay
 from fuzzer.writelog.image import Image
 from fuzzer.writelog.superblock import btrfs_commits
-from oracles import PROFILES, Judgement, build_versions, judge, judge_reads
-from oracles.versions import Versions
+from oracles import PROFILES, Judgement, Violation, build_versions, judge, judge_reads
 
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
     """A state that broke a promise. `state` is None for the live mount (no crash at all), seen through
-    `view`."""
+    `view`.
+
+    The first violation of `judgement` gives it its title; `facts` are about that one, `known` is the id
+    of the known bug behind it (empty: none), and `bucket` the group it is filed under.
+    """
 
     state: CrashState | None
     judgement: Judgement
     recovery: Recovery
     view: View = View.CACHE
+    bucket: str = ""
+    known: str = ""
+    facts: Facts = field(default_factory=dict)
 
     @property
     def rule_and_kind(self) -> tuple[str, str]:
-        """What is one bug, as far as one can tell: with the view, where a program sees it otherwise."""
         first = self.judgement.violations[0]
-        through = "" if self.view is View.CACHE else f"@{self.view}"
-        return first.rule, first.kind + through
+        return first.rule, first.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What came of one execution: counts, and the first forbidden state of each (rule, kind)."""
+    """What came of one execution: counts, and the first forbidden state of each bucket."""
 
     states: int
     unique: int
@@ -60,41 +68,59 @@ class Examination:
     forbidden: tuple[Forbidden, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is judged: a crash state with its times and image, or the live mount through a view."""
+
+    state: CrashState | None
+    cut: Cut
+    image: Image | None = None
+    view: View = View.CACHE
+
+
 @dataclass(slots=True)
 class _Examiner:
     lane: Lane
     execution: Execution
-    versions: Versions
+    evidence: Evidence
     look: Look
+    known: Sequence[Known]
     seen: dict[int, Recovery]
-    found: dict[tuple[str, str], Forbidden]
+    found: dict[str, Forbidden]
     states: int = 0
     judged: int = 0
     no_promise: int = 0
 
-    def judge(self, state: CrashState | None, recovery: Recovery, cut: Cut, view: View = View.CACHE) -> None:
+    def judge(self, place: _Place, recovery: Recovery) -> None:
         """Judge one state."""
         with self.lane.times.phase("judge"):
             profile = PROFILES[self.execution.workload.fs]
-            judgement = judge(profile, recovery, self.versions, cut)
+            judgement = judge(profile, recovery, self.evidence.versions, place.cut)
         self.states += 1
-        self.take(state, judgement, recovery, view)
+        self.take(place, judgement, recovery)
 
     def judge_reads(self) -> None:
         """Judge what reads returned while the workload ran."""
         with self.lane.times.phase("judge"):
-            judgement = judge_reads(self.versions)
-        self.take(None, judgement, self.execution.live)
+            judgement = judge_reads(self.evidence.versions)
+        self.take(_Place(None, LIVE), judgement, self.execution.live)
 
-    def take(
-        self, state: CrashState | None, judgement: Judgement, recovery: Recovery, view: View = View.CACHE
-    ) -> None:
-        """Count a judgement, and keep it if it is the first of its kind."""
+    def take(self, place: _Place, judgement: Judgement, recovery: Recovery) -> None:
+        """Count a judgement, and keep it if it is the first of its bucket."""
         self.judged += judgement.judged
         self.no_promise += judgement.no_promise
         if judgement.violations:
-            forbidden = Forbidden(state, judgement, recovery, view)
-            self.found.setdefault(forbidden.rule_and_kind, forbidden)
+            filed = label(judgement.violations, self.evidence, self._crash(place, recovery), self.known)
+            judgement = replace(judgement, violations=_titled(judgement.violations, filed.violation))
+            forbidden = Forbidden(
+                place.state, judgement, recovery, place.view, filed.bucket, filed.known, filed.facts
+            )
+            self.found.setdefault(filed.bucket, forbidden)
+
+    def _crash(self, place: _Place, recovery: Recovery) -> Crash:
+        fs, image = self.execution.workload.fs, place.image
+        view = "" if place.view is View.CACHE else str(place.view)
+        return Crash(place.cut, needs_replay(image, fs) if image else False, recovery.kernel_log, view)
 
     def recovery_of(self, image: Image) -> Recovery:
         """Recover an image, or remember what an equal one gave."""
@@ -115,16 +141,18 @@ def examine(
     faults = faults_for(execution, points, canary)
     examiner = _examiner(lane, execution, faults)
     examiner.judge_reads()
-    examiner.judge(None, execution.live, LIVE)
+    live = _Place(None, LIVE)
+    examiner.judge(live, execution.live)
     for view, recovery in execution.views:
-        examiner.judge(None, recovery, LIVE, view)
+        examiner.judge(replace(live, view=view), recovery)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
     for state in states_at(points):
         if stop():
             break
         with lane.times.phase("build"):
             image = builder.at(state)
-        examiner.judge(state, examiner.recovery_of(image), _cut(execution, state))
+        place = _Place(state, _cut(execution, state), image)
+        examiner.judge(place, examiner.recovery_of(image))
     else:
         _examine_end(examiner, builder)
     return Examination(
@@ -146,7 +174,13 @@ def _examiner(lane: Lane, execution: Execution, faults: Faults) -> _Examiner:
         truncate_seed=faults.truncate_seed,
     )
     versions = build_versions(execution.history, btrfs_commits(execution.log))
-    return _Examiner(lane, execution, versions, look, {}, {})
+    evidence = Evidence(workload.fs, versions, execution.log)
+    return _Examiner(lane, execution, evidence, look, load_known(), {}, {})
+
+
+def _titled(violations: tuple[Violation, ...], title: Violation) -> tuple[Violation, ...]:
+    """The violations with `title` first."""
+    return (title, *(violation for violation in violations if violation is not title))
 
 
 def _cut(execution: Execution, state: CrashState) -> Cut:
@@ -156,7 +190,8 @@ def _cut(execution: Execution, state: CrashState) -> Cut:
 def _examine_end(examiner: _Examiner, builder: StateBuilder) -> None:
     """After the clean unmount nothing may be missing, whatever was synced."""
     state = CrashState(len(examiner.execution.log.entries), Kept.EVERYTHING)
-    examiner.judge(state, examiner.recovery_of(builder.at(state)), LIVE)
+    image = builder.at(state)
+    examiner.judge(_Place(state, LIVE, image), examiner.recovery_of(image))
 
 
 def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Faults) -> Forbidden | None:
@@ -167,10 +202,11 @@ def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Fau
     examiner = _examiner(lane, execution, faults)
     end = state.point == len(execution.log.entries)
     builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
-    image, cut = builder.at(state), LIVE if end else _cut(execution, state)
-    examiner.judge(state, recover(lane, image, examiner.look), cut)
+    image = builder.at(state)
+    place = _Place(state, LIVE if end else _cut(execution, state), image)
+    examiner.judge(place, recover(lane, image, examiner.look))
     if not examiner.found:
-        examiner.judge(state, recover(lane, image, examiner.look, FULL), cut)
+        examiner.judge(place, recover(lane, image, examiner.look, FULL))
     return next(iter(examiner.found.values()), None)
 
 

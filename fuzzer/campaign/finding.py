@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.campaign.examine import Forbidden
@@ -39,7 +39,8 @@ class Finding:
     """The facts of one finding. `reproduced` is (k, n): seen k times in n runs of the workload.
 
     `canary` is the planted bug it came from ("" for real ones); `violations` are the broken promises
-    of the state, the first gives the title; `kernel` is the release that showed it.
+    of the state, the first gives the title; `kernel` is the release that showed it; `facts` are those
+    of `fuzzer/triage/facts.py` about the first violation, `known` is the id of the known bug they match.
     """
 
     id: str
@@ -57,10 +58,12 @@ class Finding:
     created: str = ""
     command: str = ""
     violations: tuple[Mapping[str, str | int], ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    known: str = ""
 
     def summary(self) -> dict[str, object]:
         """The stable shape of `triage list --json`."""
-        keys = ("id", "bucket", "fs", "oracle", "title", "status", "ops")
+        keys = ("id", "bucket", "fs", "oracle", "title", "status", "ops", "known")
         return {key: getattr(self, key) for key in keys} | {"reproduced": list(self.reproduced)}
 
 
@@ -76,26 +79,21 @@ class Origin:
     command: str
 
 
-def bucket_of(fs: str, forbidden: Forbidden) -> str:
-    """Name of the group of findings that are probably one bug: file system, rule, kind."""
-    rule, kind = forbidden.rule_and_kind
-    return f"{fs}/{rule}/{kind}"
-
-
 def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> Finding:
     """Name a forbidden state. The id is a hash of workload, crash state and promise broken."""
     workload, first = execution.workload, forbidden.judgement.violations[0]
-    bucket = bucket_of(workload.fs, forbidden)
     state = forbidden.state.to_json() if forbidden.state else {}
-    key = json.dumps([format_workload(workload), state, bucket, origin.canary, first.found])
+    key = json.dumps([format_workload(workload), state, forbidden.bucket, origin.canary, first.found])
     return Finding(
         id=f"{workload.fs}-{first.rule}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
-        bucket=bucket,
+        bucket=forbidden.bucket,
         fs=workload.fs,
         oracle=first.rule,
         title=f"{first.subject}: promised {first.promised}; found {first.found}",
         ops=sum(1 for _ in workload.iter_ops()),
         violations=tuple(violation.to_json() for violation in forbidden.judgement.violations),
+        facts=forbidden.facts,
+        known=forbidden.known,
         **asdict(origin),
     )
 

@@ -35,6 +35,8 @@ class Totals:
     started: float
     counts: dict[str, int] = field(default_factory=dict)
     findings: int = 0
+    known: int = 0
+    """How many of the findings are known bugs."""
     hits: Counter[str] = field(default_factory=Counter)
     """Sightings per bucket, those of which no finding was kept included."""
     canary_seen: set[str] = field(default_factory=set)
@@ -77,6 +79,7 @@ class _Campaign:
             self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
             event["hits"] = self.index.count_hit(event["bucket"])
             self.totals.findings += 1
+            self.totals.known += bool(event["known"])
             self.totals.hits[event["bucket"]] += 1
             if event["canary"]:
                 self.totals.canary_seen.add(event["fs"])

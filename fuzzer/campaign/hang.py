@@ -33,9 +33,10 @@ def save_hang(directory: Path, workload: Workload, error: HangError, origin: Ori
         found=f"killed and still in the kernel, at {where.removeprefix('[<0>] ')}",
         source=_SOURCE,
     )
+    bucket = f"{workload.fs}/hang/{where.removeprefix('[<0>] ').split('+')[0]}"
     finding = Finding(
         id=f"{workload.fs}-hang-{hashlib.sha256(format_workload(workload).encode()).hexdigest()[:8]}",
-        bucket=f"{workload.fs}/hang/{where.removeprefix('[<0>] ').split('+')[0]}",
+        bucket=bucket,
         fs=workload.fs,
         oracle="hang",
         title=f"{violation.subject}: {violation.found}",
@@ -46,5 +47,5 @@ def save_hang(directory: Path, workload: Workload, error: HangError, origin: Ori
     history = error.history if isinstance(error.history, History) else History(())
     live = Recovery(kernel_log=tuple(stacks))
     execution = Execution(workload, history, Image(0), RunLog((), 0, ()), live)
-    save_finding(directory, finding, execution, Forbidden(None, Judgement((violation,), 1, 0), live))
+    save_finding(directory, finding, execution, Forbidden(None, Judgement((violation,), 1, 0), live, bucket=bucket))
     return finding

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 from fuzzer.campaign.finding import Finding, load_facts
 from fuzzer.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Stored as the database's user_version."""
 
 _TIMEOUT_S = 30.0
@@ -57,7 +57,7 @@ class Index:
         with self._writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO findings VALUES "
-                "(:id, :bucket, :fs, :oracle, :title, :status, :reproduced, :ops, :canary, :created)",
+                "(:id, :bucket, :fs, :oracle, :title, :status, :reproduced, :ops, :known, :canary, :created)",
                 row,
             )
 
@@ -74,7 +74,8 @@ class Index:
     def list_findings(self) -> list[dict[str, Any]]:
         """Summaries of all findings, oldest first, in the shape of `triage list --json`."""
         query = (
-            "SELECT id, bucket, fs, oracle, title, status, reproduced, ops FROM findings ORDER BY created, id"
+            "SELECT id, bucket, fs, oracle, title, status, reproduced, ops, known FROM findings"
+            " ORDER BY created, id"
         )
         return [row | {"reproduced": json.loads(row["reproduced"])} for row in self._db.query(query)]
 
@@ -168,9 +169,11 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statement in (
-            "CREATE TABLE IF NOT EXISTS findings (id TEXT PRIMARY KEY, bucket TEXT, fs TEXT, oracle TEXT,"
-            " title TEXT, status TEXT, reproduced TEXT, ops INTEGER, canary TEXT, created TEXT)",
-            "CREATE INDEX IF NOT EXISTS findings_by_age ON findings (created, id)",
+            # An older version's table lacks columns; its rows are read from the files again.
+            "DROP TABLE IF EXISTS findings",
+            "CREATE TABLE findings (id TEXT PRIMARY KEY, bucket TEXT, fs TEXT, oracle TEXT,"
+            " title TEXT, status TEXT, reproduced TEXT, ops INTEGER, known TEXT, canary TEXT, created TEXT)",
+            "CREATE INDEX findings_by_age ON findings (created, id)",
             "CREATE TABLE IF NOT EXISTS buckets (bucket TEXT PRIMARY KEY, hits INTEGER)",
             "CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER)",
             "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)",

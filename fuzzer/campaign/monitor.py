@@ -16,6 +16,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
+from fuzzer.triage.known import describe_known
+
 _QUIET_EVERY_S = 10.0
 """Without a terminal a status line is printed this often."""
 
@@ -25,6 +27,7 @@ class Progress(Protocol):
 
     counts: dict[str, int]
     findings: int
+    known: int
 
     @property
     def seconds(self) -> float: ...
@@ -50,7 +53,7 @@ class Monitor:
             sys.stdout.write(json.dumps(event) + "\n")
             sys.stdout.flush()
         if event["event"] == "finding":
-            self.say(f"finding {event['id']}: {event['title']}")
+            self.say(finding_line(event))
         elif event["event"] == "killed":
             self.say(f"killed at the deadline, or died: {event['actors']} (workload {event['index']})")
         elif event["event"] == "lost":
@@ -76,6 +79,18 @@ class Monitor:
             self._status_shown = False
 
 
+def finding_line(finding: Mapping[str, object]) -> str:
+    """One line for people about a finding: of a known bug what it is called, else what was seen."""
+    if finding["known"]:
+        return f"{describe_known(str(finding['known']))} ({finding['id']})"
+    return f"finding {finding['id']}: {finding['title']}"
+
+
+def count_findings(findings: int, known: int) -> str:
+    """`3 findings`, or `3 findings (2 of known bugs)`."""
+    return f"{findings} findings" + (f" ({known} of known bugs)" if known else "")
+
+
 def _status(progress: Progress, deadline: float) -> str:
     counts, seconds = progress.counts, max(progress.seconds, 0.001)
     states = counts.get("crash_states", 0)
@@ -83,5 +98,5 @@ def _status(progress: Progress, deadline: float) -> str:
     return (
         f"{counts.get('workloads', 0)} workloads, {states} crash states "
         f"({counts.get('unique_states', 0)} unique, {states / seconds:.0f}/s), "
-        f"{progress.findings} findings, {left // 60}:{left % 60:02} left"
+        f"{count_findings(progress.findings, progress.known)}, {left // 60}:{left % 60:02} left"
     )

@@ -13,7 +13,6 @@ from fuzzer.campaign.finding import (
     Finding,
     Origin,
     Saved,
-    bucket_of,
     load_run_log,
     make_finding,
     save_finding,
@@ -35,8 +34,7 @@ class Attempt:
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        fs = self.execution.workload.fs
-        return tuple(bucket_of(fs, forbidden) for forbidden in self.examination.forbidden)
+        return tuple(forbidden.bucket for forbidden in self.examination.forbidden)
 
 
 def attempts(

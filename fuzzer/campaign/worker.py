@@ -20,7 +20,7 @@ from typing import NoReturn
 from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one
 from fuzzer.campaign.execute import Execution, execute
-from fuzzer.campaign.finding import Origin, bucket_of, make_finding, save_finding
+from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
 from fuzzer.errors import HangError
@@ -31,6 +31,7 @@ from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS, Points
+from oracles import Violation
 
 STUCK = 71
 """Exit status of a worker that gave up its lane because processes are stuck in the kernel."""
@@ -139,10 +140,9 @@ class _Worker:
 
     def _report(self, execution: Execution, examination: Examination) -> None:
         for forbidden in examination.forbidden:
-            bucket = bucket_of(execution.workload.fs, forbidden)
-            self.kept[bucket] += 1
-            if self.kept[bucket] > EXAMPLES_PER_BUCKET:
-                self._send(event="hit", bucket=bucket)
+            self.kept[forbidden.bucket] += 1
+            if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
+                self._send(event="hit", bucket=forbidden.bucket, known=forbidden.known)
                 continue
             finding = make_finding(execution, forbidden, self._origin(execution, forbidden))
             save_finding(self.options.directory / "findings", finding, execution, forbidden)
@@ -153,9 +153,9 @@ class _Worker:
         if not self.options.canary:
             return self.options.origin
         state = forbidden.state
-        if state is None or examine_one(self.lane, execution, state, NO_FAULTS) is not None:
-            return replace(self.options.origin, canary="")
-        return self.options.origin
+        honest = examine_one(self.lane, execution, state, NO_FAULTS) if state else forbidden
+        planted = honest is None or not _breaks(honest, forbidden.judgement.violations[0])
+        return replace(self.options.origin, canary=self.options.canary if planted else "")
 
     def _hang(self, workload: Workload, error: HangError) -> NoReturn:
         """Actors that could not be killed: report, and leave; the coordinator cleans up."""
@@ -165,3 +165,9 @@ class _Worker:
 
     def _send(self, **event: object) -> None:
         self.send(json.dumps(event))
+
+
+def _breaks(forbidden: Forbidden, violation: Violation) -> bool:
+    """True if this promise is broken in the state too, whatever else is."""
+    same = (violation.rule, violation.kind, violation.subject)
+    return any((v.rule, v.kind, v.subject) == same for v in forbidden.judgement.violations)

@@ -11,7 +11,7 @@ import click
 
 from fuzzer.campaign.fuzz import Totals, fuzz
 from fuzzer.campaign.index import Index, open_index
-from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.monitor import Monitor, count_findings
 from fuzzer.campaign.session import default_jobs, origin, prepare
 from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.cli.options import (
@@ -57,7 +57,8 @@ def fuzz_command(
 ) -> None:
     """Fuzz btrfs and xfs on loop devices; starts or resumes the campaign in --dir.
 
-    Example: powercut fuzz --fs btrfs --time 60s
+    Exit status 1 if anything was found that is not a known bug (crashes/known.toml).
+        Example: powercut fuzz --fs btrfs --time 60s
     """
     chosen = filesystems or FILESYSTEMS
     monitor = Monitor(as_json)
@@ -80,7 +81,7 @@ def fuzz_command(
         monitor.say(_first_line(options))
         totals = fuzz(options, index, monitor)
     _summarize(monitor, totals, directory, as_json)
-    ctx.exit(ExitCode.FINDING if totals.findings else ExitCode.NOTHING_FOUND)
+    ctx.exit(ExitCode.FINDING if totals.findings > totals.known else ExitCode.NOTHING_FOUND)
 
 
 def _seed(index: Index, given: int | None) -> int:
@@ -111,12 +112,12 @@ def _summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool)
         f"{numbers['workloads']} workloads, {numbers['crash_states']} crash states "
         f"({numbers['unique_states']} unique) in {totals.seconds:.0f} s; "
         f"{counts.get('judged', 0)} objects judged, {counts.get('no_promise', 0)} without a promise; "
-        f"{totals.findings} findings"
+        f"{count_findings(totals.findings, totals.known)}"
     )
     for bucket, hits in totals.hits.most_common():
         monitor.say(f"{hits:6} x {bucket}")
     if totals.findings:
         monitor.say(f"look at them: powercut triage list --dir {directory}")
     if as_json:
-        summary = {"event": "summary", **numbers, "findings": totals.findings}
+        summary = {"event": "summary", **numbers, "findings": totals.findings, "known": totals.known}
         click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))

@@ -10,7 +10,7 @@ import click
 
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.monitor import Monitor, count_findings
 from fuzzer.campaign.run import Attempt, run_and_keep
 from fuzzer.campaign.session import origin, prepare
 from fuzzer.cli.options import (
@@ -55,7 +55,7 @@ def run_command(
     directory: Path,
     as_json: bool,
 ) -> None:
-    """Run workload files and judge every crash state.
+    """Run workload files and judge every crash state. Exit status 1 if anything is found, known or not.
 
     Example: powercut run corpus/generic/append-fsync-rename.workload --fs xfs --repeat 10
     """
@@ -71,6 +71,7 @@ def run_command(
             for finding in run_and_keep(lane, workload, repeat, facts, directory, tally.add):
                 index.put_finding(finding)
                 tally.findings += 1
+                tally.known += bool(finding.known)
                 monitor.event({"event": "finding", "workload": str(path), **finding.summary()})
     tally.summarize(time.monotonic() - started, directory)
     ctx.exit(ExitCode.FINDING if tally.findings else ExitCode.NOTHING_FOUND)
@@ -100,6 +101,7 @@ class _Tally:
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self.findings = 0
+        self.known = 0
         self.counts = {"workloads": 0, "crash_states": 0, "unique_states": 0}
 
     def add(self, attempt: Attempt) -> None:
@@ -128,8 +130,8 @@ class _Tally:
         )
 
     def summarize(self, seconds: float, directory: Path) -> None:
-        summary = {"event": "summary", **self.counts, "findings": self.findings}
+        summary = {"event": "summary", **self.counts, "findings": self.findings, "known": self.known}
         if self.monitor.json_lines:
             click.echo(json.dumps(summary | {"seconds": round(seconds, 1), "dir": str(directory)}))
         else:
-            self.monitor.say(f"{self.findings} findings in {seconds:.1f} s")
+            self.monitor.say(f"{count_findings(self.findings, self.known)} in {seconds:.1f} s")

@@ -17,6 +17,7 @@ from fuzzer.campaign.session import prepare
 from fuzzer.cli.options import directory_option, json_option
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
+from fuzzer.triage.known import describe_known
 from fuzzer.triage.show import describe
 from fuzzer.writelog.crash import Points
 
@@ -41,7 +42,8 @@ def list_command(directory: Path, as_json: bool) -> None:
             click.echo(json.dumps(row))
         else:
             k, n = row["reproduced"]
-            click.echo(f"{row['id']}  {row['status']}  {k}/{n}  {row['bucket']}  {row['title']}")
+            title = describe_known(row["known"]) if row["known"] else row["title"]
+            click.echo(f"{row['id']}  {row['status']}  {k}/{n}  {row['bucket']}  {title}")
     if not rows:
         click.echo("no findings", err=True)
 
@@ -57,7 +59,8 @@ def show_command(finding: str, directory: Path, as_json: bool) -> None:
     """
     saved = _load(directory, finding)
     if as_json:
-        click.echo(json.dumps(saved.finding.summary() | {"violations": list(saved.finding.violations)}))
+        more = {"violations": list(saved.finding.violations), "facts": dict(saved.finding.facts)}
+        click.echo(json.dumps(saved.finding.summary() | more))
         return
     with tempfile.TemporaryDirectory() as scratch:
         log = load_run_log(saved.directory, Path(scratch))

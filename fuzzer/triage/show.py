@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fuzzer.campaign.finding import Saved
 from fuzzer.state.history import Event, History
+from fuzzer.triage.known import describe_known
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import format_op
 from fuzzer.writelog.joined import RunLog
@@ -22,6 +23,10 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     k, n = finding.reproduced
     yield f"{finding.id}  {finding.status}  seen {k} of {n} runs  kernel {finding.kernel}"
     yield f"bucket {finding.bucket}" + (f"  (planted: {finding.canary})" if finding.canary else "")
+    if finding.known:
+        yield describe_known(finding.known)
+    if finding.facts:
+        yield "facts " + " ".join(f"{name}={value}" for name, value in sorted(finding.facts.items()))
     for violation in finding.violations:
         yield ""
         yield f"rule {violation['rule']}: {violation['kind']} on {violation['subject']}"

@@ -11,7 +11,7 @@ from fuzzer.writelog.crash import LogData
 from fuzzer.writelog.image import Image
 from fuzzer.writelog.model import Entry
 
-_BTRFS_OFFSET, _BTRFS_BYTES = 65536, 4096
+BTRFS_SUPER_OFFSET, _BTRFS_BYTES = 65536, 4096
 """BTRFS_SUPER_INFO_OFFSET and _SIZE of fs/btrfs/fs.h."""
 
 _BTRFS_MAGIC_AT, _BTRFS_TOTAL_AT = 64, 112
@@ -33,8 +33,8 @@ class Superblock:
 
 def find_superblock(image: Image) -> Superblock | None:
     """The superblock of the btrfs or xfs in `image`; None if there is none."""
-    if image.size_bytes >= _BTRFS_OFFSET + _BTRFS_BYTES:
-        block = image.read(_BTRFS_OFFSET, _BTRFS_BYTES)
+    if image.size_bytes >= BTRFS_SUPER_OFFSET + _BTRFS_BYTES:
+        block = image.read(BTRFS_SUPER_OFFSET, _BTRFS_BYTES)
         if block[_BTRFS_MAGIC_AT : _BTRFS_MAGIC_AT + 8] == b"_BHRfS_M":
             return Superblock("btrfs", _BTRFS_TOTAL.unpack_from(block, _BTRFS_TOTAL_AT)[0])
     magic, block_bytes, blocks = _XFS_HEAD.unpack(image.read(0, _XFS_HEAD.size))
@@ -55,7 +55,7 @@ def btrfs_commits(log: LogData) -> tuple[tuple[int, int], ...] | None:
 
 def _btrfs_generations(log: LogData) -> Iterator[tuple[Entry, int]]:
     for entry in log.entries:
-        at = _BTRFS_OFFSET - entry.offset
+        at = BTRFS_SUPER_OFFSET - entry.offset
         if entry.is_write and 0 <= at <= entry.length - _BTRFS_BYTES:
             block = bytes(log.payload(entry)[at : at + _BTRFS_BYTES])
             if block[_BTRFS_MAGIC_AT : _BTRFS_MAGIC_AT + 8] == b"_BHRfS_M":

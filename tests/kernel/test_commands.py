@@ -62,7 +62,7 @@ def test_a_sequential_workload_breaks_no_promise(tmp_path: Path) -> None:
     # Per run: the setup's sync and 15 of the actor, each in two states, the live mount and the end.
     assert summary["crash_states"] == 6 * (16 * 2 + 2)
     assert set(summary) == {
-        *("event", "workloads", "crash_states", "unique_states", "findings", "seconds", "dir")
+        *("event", "workloads", "crash_states", "unique_states", "findings", "known", "seconds", "dir")
     }
 
 

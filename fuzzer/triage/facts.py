@@ -1,0 +1,258 @@
+"""Facts: what the records of a run say about one broken promise, as short words.
+
+They are read off the history and the log *as recorded*: damage planted while crash states are built
+does not show in them. The same bug gives the same facts whatever the seed, so known bugs are told by
+them (`known.py`) and findings grouped (`bucket.py`). Every value is a word of a small set; a fact that
+cannot be told is left out, and then matches nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fuzzer.state.history import Event
+from fuzzer.state.stamps import encode, file_tag
+from fuzzer.triage.namefacts import name_facts, relatives
+from fuzzer.triage.sharefacts import share_facts
+from fuzzer.workload.ops import WORD_BYTES
+from fuzzer.writelog.crash import Cut
+from fuzzer.writelog.joined import RunLog
+from fuzzer.writelog.model import Entry, Flag
+from fuzzer.writelog.superblock import BTRFS_SUPER_OFFSET
+from oracles import Violation
+from oracles.kernel_log import is_alarm
+from oracles.versions import Versions
+
+Facts = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Times of one or more requests: when the first arrived, when the last was done."""
+
+    arrived_ns: int
+    done_ns: int
+
+
+def _btrfs_commits(entries: Sequence[Entry]) -> Iterator[Span]:
+    """Commits of a transaction or of the log tree end in a superblock that is forced to the disk
+    (write_dev_supers and barrier_all_devices in fs/btrfs/disk-io.c); what was written is not found
+    without it, whatever was flushed."""
+    written: Entry | None = None
+    for entry in entries:
+        if entry.is_flush and written is not None and entry.arrived_ns >= written.done_ns:
+            yield Span(written.arrived_ns, entry.done_ns)
+            written = None
+        if entry.is_write and entry.offset <= BTRFS_SUPER_OFFSET < entry.offset + entry.length:
+            if entry.flags & Flag.FUA:
+                yield Span(entry.arrived_ns, entry.done_ns)
+            else:
+                written = entry
+
+
+def _xfs_commits(entries: Sequence[Entry]) -> Iterator[Span]:
+    """Any flush or forced write may be the journal's, or that of a sync call without one."""
+    for entry in entries:
+        if entry.done_ns and (entry.is_flush or entry.flags & Flag.FUA):
+            yield Span(entry.arrived_ns, entry.done_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The records of one run on file system `fs` that facts are read off.
+
+    `log` is None where it was not kept.
+    """
+
+    fs: str
+    versions: Versions
+    log: RunLog | None
+    syncs: tuple[Event, ...] = field(init=False)
+    flushes: tuple[Span, ...] = field(init=False)
+    commits: tuple[Span, ...] = field(init=False)
+    """When the file system made its state durable, as far as the device saw."""
+
+    def __post_init__(self) -> None:
+        events = self.versions.history.events
+        entries = self.log.entries[self.log.start :] if self.log else ()
+        flushes = tuple(Span(e.arrived_ns, e.done_ns) for e in entries if e.done_ns and e.is_flush)
+        commits = _btrfs_commits(entries) if self.fs == "btrfs" else _xfs_commits(entries)
+        object.__setattr__(self, "syncs", tuple(e for e in events if e.op.is_durability_point))
+        object.__setattr__(self, "flushes", flushes)
+        object.__setattr__(self, "commits", tuple(commits))
+
+    @property
+    def timed(self) -> bool:
+        """True if the recorder knew when requests arrived and were done."""
+        return self.log is not None and any(entry.done_ns for entry in self.log.entries)
+
+    def event(self, op: int) -> Event | None:
+        return self.versions.history.by_id.get(op)
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The state a promise was broken in. `replay`: recovery had a log to replay (None: not known).
+
+    `view`: how the running file system was looked at, if otherwise than programs do.
+    """
+
+    cut: Cut
+    replay: bool | None = None
+    kernel_log: tuple[str, ...] = ()
+    view: str = ""
+
+
+def find_facts(violation: Violation, evidence: Evidence, crash: Crash) -> Facts:
+    """All facts of one broken promise."""
+    return dict(_facts(violation, evidence, crash))
+
+
+def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[tuple[str, str]]:
+    if crash.replay is not None:
+        yield "replay", "yes" if crash.replay else "no"
+    if crash.view:
+        yield "view", crash.view
+    if violation.rule == "kernel-log":
+        yield from _trace_facts(crash.kernel_log)
+    op, sync = evidence.event(violation.op), evidence.event(violation.sync)
+    if op is not None:
+        yield "op", op.op.name
+    if sync is not None:
+        yield "sync", _call(sync)
+        yield "peer", _peer(sync, evidence)
+    if sync is not None and evidence.timed and sync.returned:
+        yield "commit", _commit(op, sync, evidence)
+    if op is not None and sync is not None and violation.rule == "data":
+        yield from _data_facts(violation, op, sync, evidence)
+    if violation.name:
+        yield from name_facts(violation, evidence.versions, crash.cut)
+    if violation.kind == "misplaced-data":
+        yield from share_facts(violation, evidence.versions)
+
+
+def _call(sync: Event) -> str:
+    """The call that promised: `dsync` for a write that is durable by itself."""
+    if sync.op.name == "mwrite":
+        return "msync"
+    return "dsync" if sync.op.name in ("write", "dwrite") else sync.op.name
+
+
+# ------------------------------------------------------------------------------------- sync calls
+
+
+def _peer(sync: Event, evidence: Evidence) -> str:
+    """Another sync call that was still under way when the one that promised returned: of the same inode,
+    or of a directory above it or something below it, which one fsync may log together; else `none`."""
+    peers = _peers(sync, evidence)
+    if any(peer.subject == sync.subject for peer in peers):
+        return "same"
+    return "kin" if peers else "none"
+
+
+def _peers(sync: Event, evidence: Evidence) -> list[Event]:
+    kin = relatives(sync.subject, evidence.versions)
+    return [
+        other
+        for other in evidence.syncs
+        if other.id != sync.id
+        and other.subject in kin
+        and other.op.name not in ("sync", "syncfs")
+        and other.begin_ns <= sync.end_ns < other.end_ns
+    ]
+
+
+def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
+    """Commits that may have carried out the promise, as far as the device saw.
+
+    Looked at is the time since the broken op returned and since the call, or a peer still under way when
+    it returned, began. `shared`: each of them ran beside another sync call, which may have sent it.
+    """
+    peers = _peers(sync, evidence)
+    begin_ns = min([sync.begin_ns, *(peer.begin_ns for peer in peers)])
+    if op is not None and op.returned and op.id != sync.id:
+        begin_ns = max(begin_ns, op.end_ns)
+    found = [b for b in evidence.commits if b.arrived_ns >= begin_ns and b.done_ns <= sync.end_ns]
+    if not found:
+        return "none"
+    family = {sync.id, *(peer.id for peer in peers)}
+    others = [other for other in evidence.syncs if other.id not in family]
+    shared = all(
+        any(other.begin_ns <= b.arrived_ns and b.done_ns <= other.end_ns for other in others) for b in found
+    )
+    return "shared" if shared else "own"
+
+
+# ------------------------------------------------------------------------------------ file data
+
+
+def _data_facts(
+    violation: Violation, op: Event, sync: Event, evidence: Evidence
+) -> Iterator[tuple[str, str]]:
+    """How far the first missing word came before the sync call returned.
+
+    `absent`: it was not written (or compressed, or into a metadata block, which shifts words);
+    `unflushed`: written, and no flush came after; `durable`: as far as the device goes it is.
+    """
+    log, tag = evidence.log, file_tag(violation.inode)
+    if not evidence.timed or log is None or not sync.returned:
+        return
+    entries = [e for e in log.entries[log.start :] if e.is_write and e.done_ns <= sync.end_ns]
+    since = [e for e in entries if e.arrived_ns >= op.begin_ns]
+    if op.op.name in ("write", "dwrite", "mwrite"):
+        word = encode(op.id, tag, violation.offset, WORD_BYTES)
+        written = [e for e in since if _find(log, e, word) >= 0]
+    elif op.op.name == "fallocate" and violation.seen:
+        # What should be there is zeroes, which have no name. Where the old words are, they were to go.
+        old = encode(violation.seen, tag, violation.offset, WORD_BYTES)
+        places = {e.offset + at for e in entries if (at := _find(log, e, old)) >= 0}
+        written = [e for e in since if any(_is_zero_at(log, e, place) for place in places)]
+    else:
+        return
+    if not written:
+        yield "data", "absent"
+    else:
+        durable = any(_is_durable(entry, sync, evidence) for entry in written)
+        yield "data", "durable" if durable else "unflushed"
+
+
+def _find(log: RunLog, entry: Entry, word: bytes) -> int:
+    """Where in the entry the word stands, in bytes; -1: nowhere."""
+    words = np.frombuffer(log.payload(entry), dtype=np.uint64)
+    found = np.flatnonzero(words == np.frombuffer(word, dtype=np.uint64)[0])
+    return int(found[0]) * WORD_BYTES if len(found) else -1
+
+
+def _is_zero_at(log: RunLog, entry: Entry, place: int) -> bool:
+    at = place - entry.offset
+    return 0 <= at < entry.length and not any(log.payload(entry)[at : at + WORD_BYTES])
+
+
+def _is_durable(entry: Entry, sync: Event, evidence: Evidence) -> bool:
+    return bool(entry.flags & Flag.FUA) or any(
+        b.arrived_ns >= entry.done_ns and b.done_ns <= sync.end_ns for b in evidence.flushes
+    )
+
+
+# ----------------------------------------------------------------------------------- kernel log
+
+_RIP = re.compile(r"RIP: \S*?:?(\w[\w.]*)\+0x")
+_FRAME = re.compile(r"^\s*([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_ENTRIES = ("kthread", "ret_from_fork", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
+"""Bottom frames that every stack has."""
+
+
+def _trace_facts(lines: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Where the first complaint came from: `at` the function, `entry` the outermost of its callers."""
+    first = next((number for number, line in enumerate(lines) if is_alarm(line)), len(lines))
+    at = next((match[1] for line in lines[first:] if (match := _RIP.search(line))), "")
+    frames = [match[1] for line in lines[first:] if (match := _FRAME.match(line))]
+    callers = [name for name in frames if not name.startswith(_ENTRIES)]
+    if at:
+        yield "at", at
+    if callers:
+        yield "entry", callers[-1]

@@ -1,0 +1,104 @@
+"""Facts about a name that is not bound as promised: what was done to it, and what was synced since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzzer.state.history import Event
+from fuzzer.writelog.crash import Cut
+from oracles import Violation
+from oracles.versions import NameKey, Versions, touched_names
+
+
+def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
+    """`promised`, `shown`, `last`: how the name got the binding it should have, the one it has, and the
+    one it had last before the crash. `left`: how the promised file left the name again.
+
+    `synced-since`: which files sync calls that returned after that last change were of.
+    """
+    key = (violation.inode, violation.name)
+    found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
+    if not found:
+        return
+    by_id = {event.id: event for event in found}
+    promised, shown, last = by_id.get(violation.op), by_id.get(violation.seen), found[-1]
+    if promised is not None:
+        yield "promised", _role(promised, key)
+        following = next((e for e in found if e.begin_ns > promised.begin_ns), None)
+        yield "left", _role(following, key) if following else "not"
+    if shown is not None:
+        yield "shown", _role(shown, key)
+    yield "last", _role(last, key)
+    yield from _since_facts(last, versions, cut)
+    yield "parent", "moved" if _parent_moved(violation.inode, versions, cut) else "stayed"
+
+
+def _role(event: Event, key: NameKey) -> str:
+    """What the op did to the name."""
+    name = event.op.name
+    if name != "rename":
+        return {"unlink": "removed", "rmdir": "removed"}.get(name, "made")
+    if event.op.text("flags") == "exchange":
+        return "exchanged"
+    if touched_names(event)[1] != key:
+        return "moved-away"
+    return "moved-over" if event.other and event.other != event.subject else "moved-to"
+
+
+def _since_facts(last: Event, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
+    """Was there a sync call after the name's last change, and one of the file that was replaced by it
+    or whose name was removed?"""
+    calls = [
+        event
+        for event in versions.history.events
+        if event.op.is_durability_point
+        and event.succeeded
+        and last.begin_ns <= event.end_ns < cut.returned_before_ns
+    ]
+    whole = any(e.op.name in ("sync", "syncfs") and e.begin_ns >= last.end_ns for e in calls)
+    yield "commit-since", "yes" if whole else "no"
+    yield "sync-since", "yes" if calls else "no"
+    gone = last.other if last.op.name == "rename" else last.subject
+    yield "gone-synced-since", "yes" if gone and any(e.subject == gone for e in calls) else "no"
+    later = [event for event in calls if event.begin_ns >= last.begin_ns]
+    kept = last.subject if last.op.name == "rename" else 0
+    yield "new-synced-since", "yes" if kept and any(e.subject == kept for e in later) else "no"
+
+
+def _parent_moved(directory: int, versions: Versions, cut: Cut) -> bool:
+    """True if the directory was renamed since the last whole commit before the cut."""
+    events = versions.history.events
+    commits = (
+        e.begin_ns
+        for e in events
+        if e.op.name in ("sync", "syncfs") and e.succeeded and e.end_ns < cut.returned_before_ns
+    )
+    since = max(commits, default=0)
+    return any(
+        e.op.name == "rename"
+        and e.subject == directory
+        and e.end_ns >= since
+        and e.begin_ns < cut.invoked_before_ns
+        and not e.failed
+        for e in events
+    )
+
+
+def relatives(inode: int, versions: Versions) -> frozenset[int]:
+    """The inode, every directory it was ever in, however deep, and everything that was ever in it."""
+    above: dict[int, set[int]] = {}
+    below: dict[int, set[int]] = {}
+    for (directory, _), found in versions.names.items():
+        for version in found:
+            above.setdefault(version.inode, set()).add(directory)
+            below.setdefault(directory, set()).add(version.inode)
+    return frozenset(_reach(inode, above) | _reach(inode, below))
+
+
+def _reach(start: int, edges: dict[int, set[int]]) -> set[int]:
+    seen, pending = {start}, [start]
+    while pending:
+        for inode in edges.get(pending.pop(), set()) - seen:
+            seen.add(inode)
+            pending.append(inode)
+    return seen

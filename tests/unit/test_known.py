@@ -1,0 +1,353 @@
+"""Known bugs: the table, the facts its rows ask for, and that a match never takes in something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from oracle_cases import Has, Script, judge_case, make_tree
+
+from fuzzer.errors import InputError
+from fuzzer.state.stamps import encode, file_tag
+from fuzzer.triage.bucket import Label, label
+from fuzzer.triage.facts import Crash, Evidence, find_facts
+from fuzzer.triage.known import Known, describe_known, load_known, match_known
+from fuzzer.writelog.crash import Cut
+from fuzzer.writelog.joined import RunLog
+from fuzzer.writelog.model import Entry, Flag
+from oracles import Violation, build_versions
+
+CRASHES = Path(__file__).resolve().parents[2] / "crashes"
+SUPER = 65536
+CUT = Cut(50, 50)
+
+
+@dataclass(frozen=True)
+class FakeLog(RunLog):
+    """A log whose payloads are given: by offset on the device."""
+
+    data: Mapping[int, bytes] = field(default_factory=dict)
+
+    def payload(self, entry: Entry) -> memoryview:
+        return memoryview(self.data.get(entry.offset, bytes(entry.length)))
+
+
+def write(arrived: int, done: int, offset: int = 1 << 20, length: int = 4096) -> Entry:
+    return Entry(0, Flag(0), offset, length, arrived_ns=arrived, done_ns=done)
+
+
+def flush(arrived: int, done: int) -> Entry:
+    return Entry(0, Flag.FLUSH, arrived_ns=arrived, done_ns=done)
+
+
+def fua(arrived: int, done: int, offset: int = SUPER) -> Entry:
+    return Entry(0, Flag.FUA, offset, 4096, arrived_ns=arrived, done_ns=done)
+
+
+def make_log(*entries: Entry, data: Mapping[int, bytes] | None = None) -> RunLog:
+    """A log in order of completion, with one request before everything so that it has times."""
+    numbered = [replace(e, index=i) for i, e in enumerate((write(1, 1, 9 << 20), *entries))]
+    return FakeLog(tuple(numbered), 0, (), data or {})
+
+
+def file_under(
+    script: Script, fs: str, names: str, *, log: RunLog | None = None, replay: bool = True, **inodes: Has
+) -> Label:
+    """The label of what a mount shows if power goes at 50 ns, when all have returned who will."""
+    tree = make_tree(script, fs, names, **inodes)
+    violations = judge_case(script, fs, tree, CUT.returned_before_ns).violations
+    assert violations, "nothing is wrong with this tree"
+    evidence = Evidence(fs, build_versions(script.history), log)
+    return label(violations, evidence, Crash(CUT, replay), load_known())
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+def test_every_reviewed_finding_has_a_row() -> None:
+    reviewed = {path.name[:4] for path in CRASHES.iterdir() if re.match(r"\d{4}-", path.name)}
+    assert {bug.id for bug in load_known()} == reviewed
+
+
+def test_a_known_bug_is_described() -> None:
+    assert describe_known("0001").startswith("known 0001: fsync returns while another")
+    assert describe_known("0001").endswith("no fix known")
+    fixed = Known("x", "title", "btrfs", "abc123", frozenset(), {})
+    assert fixed.describe() == "known x: title; fix abc123, missing in this kernel"
+    assert describe_known("9999") == "known 9999"
+
+
+@pytest.mark.parametrize("bug", load_known(), ids=lambda bug: bug.id)
+def test_a_match_needs_every_fact(bug: Known) -> None:
+    """With one fact missing or another value, on another file system or promise, it is not this bug."""
+    rule, kind = min(bug.breaks).split("/", 1)
+    violation = Violation(rule=rule, kind=kind, subject="", promised="", found="", source="")
+    facts = {name: min(values) for name, values in bug.facts.items()}
+    assert match_known((bug,), bug.fs, violation, facts) == bug.id
+    for name in facts:
+        without = {key: value for key, value in facts.items() if key != name}
+        assert not bug.matches(bug.fs, violation, without), name
+        assert not bug.matches(bug.fs, violation, facts | {name: "else"}), name
+    assert not bug.matches("btrfs" if bug.fs == "xfs" else "xfs", violation, facts)
+    assert not bug.matches(bug.fs, replace(violation, kind="else"), facts)
+
+
+_ROW = '[[known]]\nid = "1"\ntitle = "t"\nfs = "xfs"\nfix = ""\nbreaks = ["data/old-data"]\n'
+_GOOD = _ROW + '[known.facts]\nsync = ["fsync"]\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "known = 3",
+        "other = 1\n" + _GOOD,
+        _ROW,
+        _ROW + "[known.facts]\n",
+        _ROW + '[known.facts]\nsync = "fsync"\n',
+        _GOOD + _GOOD,
+        _GOOD.replace('"xfs"', '"ext4"'),
+        _GOOD.replace('"data/old-data"', '"data"'),
+        _GOOD.replace('title = "t"', 'title = ""'),
+        _GOOD.replace('fix = ""', "fix = 3"),
+        "\x00",
+    ],
+)
+def test_a_bad_table_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "known.toml"
+    path.write_text(_GOOD)
+    assert len(load_known(path)) == 1
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_known(path)
+    assert caught.value.place.startswith(str(path))
+
+
+def test_no_table_is_no_known_bug(tmp_path: Path) -> None:
+    assert load_known(tmp_path / "nothing.toml") == ()
+
+
+# ------------------------------------------------------------------------- 0001: an early return
+
+EARLY = "0-1 create a\n2-3 sync\n4-5 write a 0 4096\n10-90 fsync a\n20-30 fsync a"
+
+
+def test_an_fsync_that_returns_before_its_peer_is_0001() -> None:
+    label = file_under(Script(EARLY), "btrfs", "a", log=make_log(write(12, 14)), replay=False)
+    assert (label.bucket, label.facts["commit"], label.facts["peer"]) == ("btrfs/known/0001", "none", "same")
+
+
+@pytest.mark.parametrize(
+    ("why", "history", "entries"),
+    [
+        ("the log was committed before it returned", EARLY, (write(12, 13, SUPER), flush(14, 15))),
+        ("the log was committed by a forced write", EARLY, (fua(12, 15),)),
+        ("nobody else is in fsync", EARLY.replace("10-90", "10-19"), ()),
+        ("the other fsync is of another file", EARLY.replace("10-90 fsync a", "10-90 fsync b"), ()),
+        ("the recorder has no times", EARLY, None),
+    ],
+)
+def test_what_is_not_0001(why: str, history: str, entries: tuple[Entry, ...] | None) -> None:
+    script = Script("0-1 create b\n" + history)
+    label = file_under(script, "btrfs", "a b", log=None if entries is None else make_log(*entries))
+    assert not label.known, why
+
+
+def test_a_flush_without_a_superblock_commits_nothing() -> None:
+    log = make_log(write(12, 14), flush(15, 16))
+    assert file_under(Script(EARLY), "btrfs", "a", log=log).known == "0001"
+
+
+def test_a_commit_beside_another_call_may_be_that_ones() -> None:
+    """A third process commits the log of another file in between: the early return is one all the same."""
+    script = Script("0-1 create b\n" + EARLY + "\n11-40 fsync b")
+    label = file_under(script, "btrfs", "a b", log=make_log(fua(15, 25)))
+    assert (label.known, label.facts["commit"]) == ("0001", "shared")
+
+
+def test_fsync_of_a_directory_may_log_what_is_in_it() -> None:
+    script = Script("0-1 mkdir e\n2-3 create e/a\n10-90 fsync .\n20-30 fsync e/a")
+    label = file_under(script, "btrfs", "", log=make_log())
+    assert (label.known, label.facts["peer"]) == ("0001", "kin")
+
+
+# ------------------------------------------------------------------- 0002: sync without a flush
+
+OVERWRITE = "0-1 create a\nu: 2-3 write a 0 4096\n4-5 sync\nv: 6-7 write a 0 4096\n10-30 {call}"
+
+
+def _words(script: Script, name: str) -> bytes:
+    return encode(script.ops[name].id, file_tag(script.inodes["a"]), 0, 4096)
+
+
+@pytest.mark.parametrize(
+    ("call", "entries", "data", "known"),
+    [
+        ("syncfs", (write(12, 14),), "unflushed", "0002"),
+        ("sync", (write(12, 14),), "unflushed", "0002"),
+        ("syncfs", (flush(11, 13), write(12, 14)), "unflushed", "0002"),
+        ("syncfs", (write(12, 14), flush(15, 16)), "durable", ""),
+        ("syncfs", (fua(12, 14, 1 << 20),), "durable", ""),
+        ("syncfs", (), "absent", ""),
+        ("fsync a", (write(12, 14),), "unflushed", ""),
+    ],
+)
+def test_a_sync_that_sends_no_flush_is_0002(
+    call: str, entries: tuple[Entry, ...], data: str, known: str
+) -> None:
+    script = Script(OVERWRITE.format(call=call))
+    log = make_log(*entries, data={1 << 20: _words(script, "v")})
+    label = file_under(script, "xfs", "a", log=log, a=Has("u:0-4096"))
+    assert (label.facts["data"], label.known) == (data, known)
+
+
+def test_zeroes_are_found_where_the_old_words_are() -> None:
+    script = Script(
+        OVERWRITE.format(call="syncfs").replace("write a 0 4096\n10", "fallocate a 0 512 mode=zero\n10")
+    )
+    old = _words(script, "u")
+    log = make_log(write(3, 4, 2 << 20), write(12, 14), data={2 << 20: old, 1 << 20: old})
+    assert file_under(script, "xfs", "a", log=log, a=Has("u:0-4096")).facts["data"] == "absent"
+    data = {2 << 20: old}
+    log = make_log(write(3, 4, 2 << 20), write(12, 14, (2 << 20) - 4096, 8192), data=data)
+    assert file_under(script, "xfs", "a", log=log, a=Has("u:0-4096")).known == "0002"
+
+
+# ------------------------------------------------------------ 0004, 0005, 0007, 0008: names of btrfs
+
+UNDONE = """0-1 mkdir d
+2-3 create d/b
+4-5 create x
+4-5 create y
+4-5 create w
+6-7 sync
+8-9 rename d/b c
+10-11 rename y d/b
+12-13 fsync d/b
+14-15 {change}
+16-17 fsync x"""
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [("rename d/b c", "d d/b x w c=y"), ("unlink d/b", "d d/b x w"), ("rename w d/b", "d d/b x w")],
+)
+def test_an_undone_name_is_0004(change: str, names: str) -> None:
+    script = Script(UNDONE.format(change=change))
+    assert file_under(script, "btrfs", names).known == "0004"
+    assert not file_under(script, "btrfs", names, replay=False).known
+
+
+def test_an_old_name_that_nobody_changed_again_is_new() -> None:
+    script = Script(UNDONE.format(change="chmod x 600"))
+    label = file_under(script, "btrfs", "d d/b x w c=d/b")
+    assert (label.bucket, label.facts["left"]) == ("btrfs/names/old-binding", "not")
+
+
+LINKED = (
+    "0-1 mkdir d\n2-3 create a\n4-5 create d/a\n6-7 link a f\n8-9 sync\n10-11 rename d/a f\n12-13 fsync {0}"
+)
+OVER = """0-1 mkdir d
+2-3 create x
+4-5 create c
+4-5 create k
+6-7 sync
+8-9 rename c d/b
+10-11 fsync d
+14-15 rename k d/b
+16-17 fsync {0}"""
+
+
+@pytest.mark.parametrize(
+    ("history", "call", "names", "known"),
+    [
+        (LINKED, "a", "d a d/a", "0005"),
+        (LINKED, "f", "d a", ""),
+        (OVER, "x", "d x k", "0007"),
+        (OVER, "d/b", "d x k", ""),
+    ],
+)
+def test_a_name_lost_to_a_rename_over_it(history: str, call: str, names: str, known: str) -> None:
+    label = file_under(Script(history.format(call)), "btrfs", names)
+    assert label.known == known
+
+
+def test_a_name_that_is_just_missing_is_new() -> None:
+    script = Script("0-1 create a\n2-3 sync\n4-5 create b\n6-7 fsync b")
+    assert file_under(script, "btrfs", "a").bucket == "btrfs/names/missing-name"
+
+
+BACK = """0-1 mkdir e
+2-3 create e/a
+4-5 sync
+{0}
+8-9 link {1}/a c
+10-11 fsync {1}/a
+12-13 unlink {1}/a
+14-15 fsync c"""
+
+
+def test_an_unlinked_name_is_back_only_if_its_directory_moved() -> None:
+    moved = Script(BACK.format("6-7 rename e d", "d"))
+    assert file_under(moved, "btrfs", "d=e d/a=e/a c=e/a").known == "0008"
+    stayed = Script(BACK.format("6-7 chmod e 700", "e"))
+    assert file_under(stayed, "btrfs", "e e/a c=e/a").bucket == "btrfs/names/resurrected-name"
+
+
+# --------------------------------------------------------------------- 0006: blocks let go of (xfs)
+
+SHARED = """0-1 create a
+2-3 create b
+u: 4-5 write a 0 8192
+6-7 clone a b 4096 0 4096
+8-9 sync
+10-11 {0}
+v: 12-13 write b 0 4096
+14-15 fdatasync b"""
+
+
+@pytest.mark.parametrize(
+    ("op", "shown", "known"),
+    [
+        ("truncate a 0", "u:0-4096 v/b@0:4096-8192", "0006"),
+        ("unlink a", "u:0-4096 v/b@0:4096-8192", "0006"),
+        ("chmod a 600", "u:0-4096 v/b@0:4096-8192", ""),
+        ("truncate a 0", "v/b@0:0-4096 u:4096-8192", ""),
+    ],
+)
+def test_a_block_let_go_of_shows_foreign_words(op: str, shown: str, known: str) -> None:
+    script = Script(SHARED.format(op))
+    label = file_under(script, "xfs", "a b", a=Has(shown), b=Has("v:0-4096"))
+    assert (label.violation.kind, label.known) == ("misplaced-data", known)
+
+
+# ------------------------------------------------------------------------------ 0003: the kernel log
+
+
+def test_an_oops_is_told_by_where_it_was() -> None:
+    lines = tuple((CRASHES / "0003-btrfs-balance-resume-oops" / "kmsg.txt").read_text().splitlines())
+    kind = "BUG: kernel NULL pointer dereference, address: N"
+    violation = Violation(rule="kernel-log", kind=kind, subject="", promised="", found="", source="")
+    evidence = Evidence("btrfs", build_versions(Script("0-1 create a").history), None)
+
+    def known(kernel_log: tuple[str, ...]) -> str:
+        crash = Crash(Cut(9, 9), False, kernel_log)
+        return match_known(load_known(), "btrfs", violation, find_facts(violation, evidence, crash))
+
+    assert known(lines) == "0003"
+    assert not known(tuple(line.replace("btrfs_root_node", "other") for line in lines))
+    assert not known(tuple(line.replace("balance_kthread", "other") for line in lines))
+
+
+# ------------------------------------------------------------------------- a known one hides nothing
+
+
+def test_a_state_is_filed_under_what_no_known_bug_explains() -> None:
+    """The early return breaks the promise on `a`; that `b` is gone is something else."""
+    script = Script("0-1 create b\n0-1 sync\n" + EARLY)
+    label = file_under(script, "btrfs", "a", log=make_log())
+    assert (label.known, label.violation.name) == ("", "b")
+    assert file_under(script, "btrfs", "a b", log=make_log()).known == "0001"
