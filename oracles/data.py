@@ -134,7 +134,9 @@ def _check_piece(
 ) -> Violation | None:
     before_ns = case.floors.cut.invoked_before_ns
     floor, sync = floors.floor(piece.start, piece.end)
-    if origins.explain(file, piece, before_ns, floor):
+    # A durable op that changed nothing (it punched a hole, or cloned one) wrote nothing either: it may
+    # have begun after the last write before the cut, and what it left is there all the same.
+    if origins.explain(file, piece, max(before_ns, floor + 1), floor):
         return None
     where = f"{path} bytes {piece.start}..{piece.end}"
     if not origins.explain(file, piece, before_ns, 0):

@@ -10,7 +10,12 @@ import time
 import pytest
 from oracle_cases import Has, Row, Script, check_row, each_fs, judge_case, make_tree, show
 
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.crash import Cut
+from oracles import PROFILES, build_versions, judge
+
 W4 = "1-2 create a\n"
+HOLE = Has("0:0-8192")
 
 DATA = (
     Row(
@@ -327,3 +332,19 @@ def test_clones_in_circles_end(fs: str) -> None:
     good = make_tree(script, fs, "a b", a=Has("w:0-4096"), b=Has("w/a@0:0-4096"))
     assert not judge_case(script, fs, good).violations
     assert time.process_time() - started < 5
+
+
+def test_a_durable_op_that_wrote_nothing_may_be_younger_than_the_last_write() -> None:
+    """A hole is punched into a hole and synced: nothing goes to the device, and it is zero all the same."""
+    script = Script(
+        W4 + "3-4 truncate a 8192\n5-6 sync\n20-21 fallocate a 0 4096 mode=punch\n22-23 fsync a\n"
+        "24-25 clone a a 0 4096 4096\n26-27 fsync a"
+    )
+    versions, recovery = build_versions(script.history), Recovery(tree=make_tree(script, "xfs", "a", a=HOLE))
+    for returned_before_ns, invoked_before_ns in ((30, 10), (24, 10), (30, 30)):
+        cut = Cut(returned_before_ns, invoked_before_ns)
+        assert not judge(PROFILES["xfs"], recovery, versions, cut).violations
+    words = Script(W4 + "v: 3-4 write a 0 8192\n5-6 sync\n20-21 fallocate a 0 4096 mode=punch\n22-23 fsync a")
+    kept = Recovery(tree=make_tree(words, "xfs", "a", a=Has("v:0-8192")))
+    found = judge(PROFILES["xfs"], kept, build_versions(words.history), Cut(30, 10)).violations
+    assert [violation.kind for violation in found] == ["old-data"]
