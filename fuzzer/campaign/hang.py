@@ -47,5 +47,6 @@ def save_hang(directory: Path, workload: Workload, error: HangError, origin: Ori
     history = error.history if isinstance(error.history, History) else History(())
     live = Recovery(kernel_log=tuple(stacks))
     execution = Execution(workload, history, Image(0), RunLog((), 0, ()), live)
-    save_finding(directory, finding, execution, Forbidden(None, Judgement((violation,), 1, 0), live, bucket=bucket))
+    forbidden = Forbidden(None, Judgement((violation,), 1, 0), live, bucket=bucket)
+    save_finding(directory, finding, execution, forbidden)
     return finding
