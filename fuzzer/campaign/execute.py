@@ -15,7 +15,6 @@ from fuzzer.errors import HangError, InputError
 from fuzzer.kernel.actors import reap_stuck, run_workload
 from fuzzer.kernel.control import lost_writes
 from fuzzer.kernel.imagefile import store_image
-from fuzzer.kernel.kmsg import lines_of_device
 from fuzzer.kernel.memcg import memory_cgroup
 from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.recorder.base import RecordedDevice
@@ -74,7 +73,7 @@ def execute(
                 with lane.times.phase("views"):
                     seen.append((View.REMOUNT, _mount_again(lane, workload, recorded, history)))
             name = Path(recorded.device).resolve().name
-        lines = lines_of_device(lane.kernel_log.read(), [name], workload.fs)
+        lines = lane.own_lines(name, workload.fs)
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
         log = join_logs(fresh.log, read_log(lane.log, mapped=False))
     (_, first), *others = seen

@@ -16,12 +16,12 @@ from typing import TypeVar
 
 from fuzzer.errors import InfrastructureError
 from fuzzer.kernel.imagefile import store_image
-from fuzzer.kernel.kmsg import KernelLog
+from fuzzer.kernel.kmsg import KernelLog, lines_of_device
 from fuzzer.kernel.loop import PrivateMinor, private_minor
 from fuzzer.kernel.mkfs import make_fs
 from fuzzer.kernel.recorder import open_recorder
 from fuzzer.kernel.recorder.base import Recorder
-from fuzzer.kernel.workarea import RunArea, run_area
+from fuzzer.kernel.workarea import RunArea, process_name, run_area
 from fuzzer.state.recovery import Recovery
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.format import Log, read_log
@@ -103,6 +103,10 @@ class CrashLane:
     def scratch(self) -> Path:
         """Image file of the crash state being looked at."""
         return self.directory / "scratch.img"
+
+    def own_lines(self, device: str, fs: str) -> list[str]:
+        """New lines of the kernel log about `device` (as `loop101`) or this process."""
+        return lines_of_device(self.kernel_log.read(), [device], fs, process_name(self.area.run_id))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from fuzzer.campaign.lane import CrashLane, mount_options
 from fuzzer.kernel import control, fsck, usable
 from fuzzer.kernel.imagefile import store_image
-from fuzzer.kernel.kmsg import lines_of_device
 from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.walk import walk
 from fuzzer.state.recovery import Recovery, Remount
@@ -99,7 +98,7 @@ def recover(lane: CrashLane, image: Image, look: Look, depth: Depth = SHALLOW) -
             recovery = replace(recovery, remount=_mount_again(lane, device, look, recovery.remount))
         if look.check and recovery.tree is not None:
             recovery = _check(lane, device, look, depth, recovery)
-    lines = tuple(lines_of_device(lane.kernel_log.read(), [lane.minor.name], look.fs))
+    lines = tuple(lane.own_lines(lane.minor.name, look.fs))
     fresh = _baseline(lane, look) if recovery.emptied is not None else None
     return replace(recovery, kernel_log=lines, read_only=read_only, fresh=fresh)
 

@@ -69,35 +69,61 @@ def parse_record(record: str) -> tuple[int, list[str]]:
     return int(sequence), text.split("\n")
 
 
+# Whose lines are they? Several file systems are used at once on this machine, by us and by others, and
+# what the kernel prints when it is in trouble seldom names a device. In this order:
+#  1. a block that names processes of runs (workarea.process_name) belongs to those runs, nobody else;
+#  2. one that names devices belongs to their users ("Workqueue: xfs-conv/loop101" does);
+#  3. one with functions of another file system is not ours;
+#  4. what is left, as a kernel thread of btrfs, is given to everyone who looks: a bug seen twice, under
+#     one title and so in one bucket, is better than a bug that is lost.
+
 _FS_FUNCTION = re.compile(r"\b(btrfs|xfs)_\w+\+0x")
 _ANY_DEVICE = re.compile(r"(?<![\w-])(?:loop|dm-)\d+")
+_ANY_RUN = re.compile(r"(?<![\w-])pc-[0-9a-f]{8}\b")
 _TROUBLE = re.compile(
     r"\[ cut here \]|\bBUG: |\bWARNING: |\bOops\b|general protection fault|kernel panic|INFO: task .* blocked"
-    r"|INFO: rcu|Call Trace|possible .*deadlock",
+    r"|INFO: rcu|Call Trace|possible .*deadlock|\bUBSAN: ",
     re.IGNORECASE,
 )
-_WITHOUT_TRACE = re.compile(r"INFO: |Call Trace|possible .*deadlock|WARNING: possible", re.IGNORECASE)
+_WITHOUT_TRACE = re.compile(
+    r"INFO: |Call Trace|possible .*deadlock|WARNING: possible|suspicious RCU|soft lockup", re.IGNORECASE
+)
 _END = re.compile(r"---\[ end trace|^=+$|Kernel Offset:")
 _END_OF_STACK = re.compile(r"</TASK>|---\[ end trace")
+_HEX_DUMP = re.compile(r"^[0-9a-f]{8,16}: (?:[0-9a-f]{2} ){4}")
+_STACK_HEAD = re.compile(r"^(?:CPU: \d+ .*PID: |Hardware name:|Workqueue:|Tainted:)")
+"""What dump_stack() prints before "Call Trace:", where there is no "cut here": xfs_corruption_error()."""
 _MAX_BLOCK_LINES = 200
 
 
-def lines_of_device(lines: Sequence[str], devices: Collection[str], fs: str = "") -> list[str]:
-    """The lines that name one of `devices` (as `loop101`), and trouble that names no device at all.
+def lines_of_device(
+    lines: Sequence[str], devices: Collection[str], fs: str = "", process: str = ""
+) -> list[str]:
+    """The lines about one of `devices` (as `loop101`), and trouble that may be its user's.
 
-    A warning or oops is kept or dropped as one block, from "cut here" to "end trace": it belongs to
-    someone else only if it names devices and none of ours, or functions of another file system and
-    none of `fs`.
+    A warning or oops is kept or dropped as one block, from "cut here" to "end trace"; hex dumps and
+    stacks belong to the line before them. `process` is the command name of our run, `fs` the file
+    system on the devices; what a block without a device has to do with us is decided by them.
     """
     ours = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, devices))})(?!\d)")
     kept: list[str] = []
     for block in _blocks(lines):
-        named = any(ours.search(line) for line in block)
-        foreign = any(_names_other(line, ours) for line in block) or _is_of_other_fs(block, fs)
-        if named or (_TROUBLE.search(block[0]) and not foreign):
+        if _is_kept(block, ours, fs, process):
             # Lines of other devices are printed in between, by other CPUs.
             kept += [line for line in block if not _names_other(line, ours)]
+        else:
+            kept += [line for line in block if ours.search(line)]
     return kept
+
+
+def _is_kept(block: Sequence[str], ours: re.Pattern[str], fs: str, process: str) -> bool:
+    runs = {name for line in block for name in _ANY_RUN.findall(line)}
+    if process and runs:
+        return process in runs
+    if any(ours.search(line) for line in block):
+        return True
+    foreign = any(_names_other(line, ours) for line in block) or _is_of_other_fs(block, fs)
+    return bool(_TROUBLE.search(block[0])) and not foreign
 
 
 def _is_of_other_fs(block: Sequence[str], fs: str) -> bool:
@@ -112,16 +138,27 @@ def _names_other(line: str, ours: re.Pattern[str]) -> bool:
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     """Cut into blocks: trouble up to its end mark, everything else line by line."""
     block: list[str] = []
-    end = _END
+    end: re.Pattern[str] | None = None
     for line in lines:
-        if not block and not _TROUBLE.search(line):
-            yield [line]
+        if end is None and block and _continues(line):
+            block.append(line)
+            end = _END_OF_STACK if line.startswith("Call Trace") else None
             continue
-        if not block:
-            end = _END_OF_STACK if _WITHOUT_TRACE.search(line) else _END
+        if end is None:
+            if block:
+                yield block
+            block = [line]
+            if _TROUBLE.search(line):
+                end = _END_OF_STACK if _WITHOUT_TRACE.search(line) else _END
+            continue
         block.append(line)
         if end.search(line) or len(block) == _MAX_BLOCK_LINES:
             yield block
-            block = []
+            block, end = [], None
     if block:
         yield block
+
+
+def _continues(line: str) -> bool:
+    """A line that says nothing without the one before it."""
+    return bool(_HEX_DUMP.match(line) or _STACK_HEAD.match(line)) or line.startswith("Call Trace")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fuzzer.kernel.kmsg import lines_of_device, parse_record
+from oracles.kernel_log import is_alarm, title
+from tests.unit import kernel_splats
+from tests.unit.kernel_splats import TITLES, lines_of
 
 _WARNING = [
     "------------[ cut here ]------------",
@@ -79,3 +84,39 @@ def test_trouble_of_another_file_system_is_not_ours() -> None:
     assert lines_of_device(oops, ["loop101"], "xfs") == []
     assert lines_of_device(oops, ["loop101"], "btrfs") == oops
     assert lines_of_device(oops[:1] + oops[2:], ["loop101"], "xfs") == oops[:1] + oops[2:]
+
+
+def alarm_title(lines: list[str]) -> str:
+    return title(lines[next(at for at, line in enumerate(lines) if is_alarm(line)) :])
+
+
+@pytest.mark.parametrize("splat", TITLES, ids=list(TITLES.values()))
+def test_titles(splat: str) -> None:
+    assert alarm_title(lines_of(splat)) == TITLES[splat]
+
+
+@pytest.mark.parametrize("splat", TITLES, ids=list(TITLES.values()))
+def test_a_title_is_the_same_elsewhere(splat: str) -> None:
+    other = splat.replace("4711", "12").replace("0x1", "0x9").replace("0000000000000", "ffff888123456")
+    stamped = [f"[ 1234.567890] {line}" for line in lines_of(other, "pc-fedc9876", "loop7")]
+    assert alarm_title(stamped) == TITLES[splat]
+
+
+@pytest.mark.parametrize("splat", TITLES, ids=list(TITLES.values()))
+def test_a_splat_is_kept_whole_and_by_its_own_run_only(splat: str) -> None:
+    noise = ["EXT4-fs (vda): mounted", "usb 1-1: new device"]
+    lines = lines_of(splat)
+    fs = "xfs" if splat in (kernel_splats.XFS_CORRUPTION, kernel_splats.SOFT_LOCKUP) else "btrfs"
+    kept = lines_of_device([*noise, *lines, *noise], ["loop101"], fs, "pc-0123abcd")
+    # The ruler above a report says nothing by itself.
+    assert kept == lines[set(lines[0]) == {"="} :]
+    others = lines_of_device([*noise, *lines, *noise], ["loop102"], fs, "pc-00000000")
+    # A kernel thread that names no device may be anybody's.
+    assert others == (lines if splat == kernel_splats.NULL_POINTER else [])
+
+
+def test_lines_of_two_devices_in_each_others_splat() -> None:
+    mine, other = lines_of(kernel_splats.BTRFS_WARN), "BTRFS info (device loop102): last unmount"
+    mixed = [*mine[:4], other, *mine[4:]]
+    assert lines_of_device(mixed, ["loop101"], "btrfs", "pc-0123abcd") == mine
+    assert lines_of_device(mixed, ["loop102"], "btrfs", "pc-00000000") == [other]
