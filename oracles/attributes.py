@@ -59,7 +59,7 @@ def check_xattrs(case: Case) -> Iterator[Violation]:
     """Promise: fsync keeps the user xattrs, and their removal (source `xattr`)."""
     for path, node in case.tree.files():
         file = case.versions.files.get(node.inode)
-        if file is None:
+        if file is None or case.versions.is_opaque(node.inode):
             continue
         present = {n.removeprefix("user."): value for n, value in node.xattrs if n.startswith("user.")}
         for name in {*present, *file.xattrs}:

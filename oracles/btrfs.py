@@ -5,7 +5,7 @@ from __future__ import annotations
 _FSYNC = "fsync(2): all modified data and metadata of the file; "
 
 BTRFS_SOURCES = {
-    "sync": "sync(2): sync and syncfs give the same guarantees as fsync called on every file",
+    "sync": "sync(2): as fsync of every file; fsfreeze(8): a stable image on disk",
     "data": _FSYNC + "fstests generic/065, generic/311 and the log tree (fs/btrfs/tree-log.c)",
     "size": _FSYNC + "fstests generic/392, generic/468",
     "mode": _FSYNC + "fstests generic/489",
@@ -14,7 +14,7 @@ BTRFS_SOURCES = {
     "directory": "fstests generic/065, generic/348, generic/557: fsync of a directory persists its entries",
     "new-directory": "fstests generic/785: fsync of a directory persists what is made in its new ones",
     "partner": "fstests generic/342, 376, 502, 526, 527: inodes that changed names with the synced one",
-    "dsync": "open(2) O_DSYNC: the write returns when its data is on stable storage",
+    "dsync": "open(2) O_DSYNC, pwritev2(2) RWF_DSYNC: the write returns when its data is on stable storage",
     "msync": "msync(2) MS_SYNC: the range is written and waited for",
     "not-lost": "fstests generic/335: a renamed inode is at the old or the new place, never lost",
     "mount": "btrfs(5): after a crash the last committed transaction plus the log tree is what mounts",

@@ -15,6 +15,7 @@ from oracles.versions import Versions
 _BY_CALL = {
     "sync": "sync",
     "syncfs": "sync",
+    "freeze": "sync",
     "write": "dsync",
     "dwrite": "dsync",
     "msync": "msync",

@@ -18,6 +18,9 @@ from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.writelog.crash import LIVE, Cut
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
+EVERYTHING = frozenset({"sync", "syncfs", "freeze"})
+"""Calls that cover the whole file system. A freeze leaves a stable image on disk (fsfreeze(8))."""
+
 Calls = list[tuple[int, int]]
 """Sync calls, (invocation, id of the op), in order: each covers what had returned before it was invoked."""
 
@@ -101,7 +104,7 @@ def failed_syncs(history: History) -> dict[int, int]:
     failed: dict[int, int] = {}
     for event in history.events:
         if event.op.is_durability_point and event.failed and event.errno in _LOST_DATA:
-            inode = 0 if event.op.name == "syncfs" else event.subject
+            inode = 0 if event.op.name in EVERYTHING else event.subject
             failed[inode] = max(failed.get(inode, 0), event.end_ns)
     return failed
 
@@ -124,8 +127,12 @@ def compute_floors(versions: Versions, cut: Cut) -> Floors:
 
 def _add_sync(floors: Floors, event: Event) -> None:
     name, inode, call = event.op.name, event.subject, (event.begin_ns, event.id)
-    if name in ("sync", "syncfs"):
+    if name in EVERYTHING:
         floors.everything.append(call)
+        return
+    file = floors.versions.files.get(inode)
+    if floors.versions.is_opaque(inode) or (file is not None and file.is_special):
+        # On a special file fsync does nothing, if it does not fail (Documentation/filesystems/vfs.rst).
         return
     if name == "fsync":
         floors.metadata[inode].append(call)

@@ -7,19 +7,30 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.case import Case, Rule
+from oracles.floors import EVERYTHING
 from oracles.verdict import Violation
 from oracles.versions import UNKNOWN, NameKey, NameVersion, touched_names
 
 _BEFORE = -1
 """End of the state before the history, in which no name existed."""
 
-_KINDS = {"mkdir": "dir", "symlink": "symlink", "create": "file"}
+_KINDS = {
+    "mkdir": "dir",
+    "subvol_create": "dir",
+    "snapshot": "dir",
+    "symlink": "symlink",
+    "create": "file",
+    "mknod": "other",
+}
 
 
 def check_names(case: Case) -> Iterator[Violation]:
     """Promise: a name durable at the crash is there, or what a later op made of it (source `name`)."""
     present = case.tree.entries
     for key in {*case.versions.names, *present}:
+        if case.versions.is_opaque(key[0]):
+            case.tally.no_promise += 1
+            continue
         case.tally.judged += 1
         yield from _check_name(case, key, present.get(key, 0))
 
@@ -84,10 +95,10 @@ def _promise_kind(case: Case, key: NameKey, newest: NameVersion, sync: int) -> s
     if reason is not None:
         return reason
     event = case.versions.history.by_id.get(sync)
-    if event is None or event.op.name in ("sync", "syncfs"):
+    if event is None or event.op.name in EVERYTHING:
         return "sync"
     born = case.versions.file(event.subject).born
-    return "directory" if born is None or born.op.name == "mkdir" else "name"
+    return "directory" if born is None or _KINDS[born.op.name] == "dir" else "name"
 
 
 def _what(case: Case, inode: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from fuzzer.state.history import FOREVER, Event, History
-from fuzzer.state.inode import format_inode
+from fuzzer.state.inode import format_inode, inode_generation
 from fuzzer.workload.ops import MAX_FILE_BYTES
 
 UNKNOWN = -1
@@ -106,6 +106,11 @@ class FileVersions:
         else:
             self._clones.append(version)
 
+    @property
+    def is_special(self) -> bool:
+        """True for fifos, devices and sockets."""
+        return self.born is not None and self.born.op.name == "mknod"
+
     def data_like(self, op: int) -> list[DataVersion]:
         """The versions that can hold words of op `op` (0: zeroes)."""
         return (self._writes.get(op, []) if op else self._zeros) + self._clones
@@ -130,6 +135,17 @@ class Versions:
     unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
     commits: Commits | None = None
+
+    subvolumes: bool = False
+    """True if the history makes or deletes btrfs subvolumes."""
+
+    def is_opaque(self, inode: int) -> bool:
+        """True if the inode is in a subvolume, or is its root: only the subvolume's own name is judged.
+
+        A snapshot shows what nobody did in it, a deletion takes everything away, and fsync inside a new
+        one commits the transaction (btrfs_record_new_subvolume): another contract.
+        """
+        return self.subvolumes and inode_generation(inode) != 0
 
     def removals(self, inode: int, before_ns: int) -> int:
         """How many names the inode may have lost by ops that began before `before_ns`."""
@@ -169,14 +185,15 @@ class Versions:
 
 def build_versions(history: History, commits: Commits | None = None) -> Versions:
     """Read all versions off a history. `commits` are those of the log, None where it does not tell."""
-    versions = Versions(history, commits=commits)
+    subvolumes = any(event.op.name in _SUBVOLUME_OPS for event in history.events)
+    versions = Versions(history, commits=commits, subvolumes=subvolumes)
     root = versions.file(history.root)
     root.born = None
     for event in history.events:
         if event.op.name in _NAME_OPS:
-            if _may_have_worked(event):
+            if _may_have_worked(event) and not versions.is_opaque(event.directory):
                 versions.name_events.append(event)
-        else:
+        elif not versions.is_opaque(event.subject):
             _add_inode_version(versions, event)
     _find_races(versions)
     for event in versions.name_events:
@@ -217,7 +234,7 @@ def _find_lives(versions: Versions) -> None:
 
 def _may_lose_a_name(versions: Versions, event: Event) -> set[int]:
     """The inodes the op may have taken a name from without giving it another."""
-    if event.op.name in ("unlink", "rmdir"):
+    if event.op.name in _REMOVALS:
         removed, key = event.subject, touched_names(event)[0]
     elif event.op.name == "rename" and event.op.text("flags") == "none":
         removed, key = event.other, touched_names(event)[1]
@@ -267,10 +284,10 @@ def _birth(versions: Versions, event: Event) -> None:
 
 def _first_modes(event: Event) -> tuple[int, ...]:
     """mkdir(2) takes no set-id bits, but a directory may inherit S_ISGID from its parent."""
-    if event.op.name == "symlink":
+    if event.op.name not in ("create", "mkdir", "mknod"):
         return ()
     mode = event.op.number("mode")
-    if event.op.name == "create":
+    if event.op.name != "mkdir":
         return (mode,)
     plain = mode & ~(stat.S_ISUID | stat.S_ISGID)
     return plain, plain | stat.S_ISGID
@@ -321,9 +338,16 @@ _NAME_OPS = {
     "symlink": _birth,
     "link": _link,
     "rename": _rename,
+    "mknod": _birth,
+    "subvol_create": _birth,
+    "snapshot": _birth,
     "unlink": _removal,
     "rmdir": _removal,
+    "subvol_delete": _removal,
 }
+_REMOVALS = frozenset({"unlink", "rmdir", "subvol_delete"})
+_SUBVOLUME_OPS = frozenset({"subvol_create", "snapshot", "subvol_delete"})
+_ATTRIBUTE_OPS = frozenset({"chmod", "setxattr", "removexattr"})
 
 
 def _add_inode_version(versions: Versions, event: Event) -> None:
@@ -331,16 +355,20 @@ def _add_inode_version(versions: Versions, event: Event) -> None:
     if not event.subject or (event.failed and event.errno not in _HALF_DONE):
         return
     file = versions.file(event.subject)
+    if file.is_special and name not in _ATTRIBUTE_OPS:
+        return
     if name in ("write", "dwrite", "mwrite"):
         _add_write(file, event)
-    elif name == "truncate":
-        size = event.op.number("size")
+    elif name in ("truncate", "otrunc"):
+        size = event.op.number("size") if name == "truncate" else 0
         file.sizes.append(SizeVersion(event, size, False, event.succeeded))
         file.add_data(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
     elif name == "fallocate":
         _add_fallocate(file, event)
     elif name == "clone":
         _add_clone(file, event)
+    elif name == "copy_range":
+        _add_copy(file, event)
     elif name == "chmod":
         file.modes.append(ValueVersion(event, event.op.number("mode")))
     elif name in ("setxattr", "removexattr"):
@@ -380,6 +408,16 @@ def _add_clone(file: FileVersions, event: Event) -> None:
     sure = event.succeeded and length > 0
     file.add_data(DataVersion(event, start, end, Source.CLONE, sure))
     file.sizes.append(SizeVersion(event, end, True, sure))
+
+
+def _add_copy(file: FileVersions, event: Event) -> None:
+    """copy_file_range(2) may stop short; if it goes through the page cache it is no atomic change."""
+    start, wanted = event.op.number("off"), event.op.number("len")
+    length = event.result if event.succeeded else wanted
+    file.add_data(DataVersion(event, start, start + length, Source.CLONE, event.succeeded))
+    file.sizes.append(SizeVersion(event, start + length, True, event.succeeded and length > 0))
+    if length < wanted:
+        file.add_data(DataVersion(event, start + length, start + wanted, Source.CLONE, False))
 
 
 def _add_xattr(file: FileVersions, event: Event) -> None:

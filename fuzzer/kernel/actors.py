@@ -6,12 +6,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.errors import HangError, LostWorkerError, MissingCapabilityError
+from fuzzer.kernel import libc
 from fuzzer.kernel.actor import CRASHED, HELD_SIGNALS, OnDurable, Stage, become_actor
 from fuzzer.kernel.clock import realtime_offset_ns
 from fuzzer.kernel.identity import InodeReader
@@ -142,17 +143,18 @@ class _Group:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def reap_until(self, deadline: float) -> None:
-        """Reap actors as they end; returns when all have, or at the deadline."""
+    def reap_until(self, deadline: float, only: Container[int] | None = None) -> None:
+        """Reap actors (all, or those numbered `only`) as they end; returns when all have, or at the
+        deadline."""
         poll = select.poll()
-        for child in self.living():
+        for child in self.living(only):
             poll.register(child.pidfd, select.POLLIN)
-        while self.living():
+        while self.living(only):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return
             ready = {fd for fd, _ in poll.poll(left_s * 1000 + 1)}
-            for child in self.living():
+            for child in self.living(only):
                 if child.pidfd in ready:
                     poll.unregister(child.pidfd)
                     _, child.status = os.waitpid(child.pid, 0)
@@ -163,12 +165,33 @@ class _Group:
         """Kill and reap what still lives. _StuckError if something does not die."""
         for child in self.living():
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-        self.reap_until(time.monotonic() + KILL_S)
+        deadline = time.monotonic() + KILL_S
+        self._thaw(deadline)
+        self.reap_until(deadline)
         if self.living():
             raise _StuckError(self.living())
 
-    def living(self) -> list[_Child]:
-        return [child for child in self.children if child.status is None]
+    def _thaw(self, deadline: float) -> None:
+        """Thaw what a killed actor left frozen: the others, and the unmount, would wait for ever.
+
+        Not before it is dead: FITHAW waits for a freeze that is under way, and cannot be interrupted.
+        """
+        freezers = {c.number for c in self.children if _freezes(self.stage.workload, c.number)}
+        if not freezers:
+            return
+        self.reap_until(deadline, only=freezers)
+        if self.living(freezers):
+            return
+        fd = os.open(self.stage.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # EINVAL: it is not frozen
+            with suppress(OSError):
+                libc.thaw(fd)
+        finally:
+            os.close(fd)
+
+    def living(self, only: Container[int] | None = None) -> list[_Child]:
+        return [c for c in self.children if c.status is None and (only is None or c.number in only)]
 
     def died(self) -> tuple[int, ...]:
         """Actors that ended by a signal, ours or another; LostWorkerError if our code failed in one."""
@@ -222,6 +245,10 @@ def _enter_cgroup(stage: Stage, cgroup: MemoryCgroup, children: list[_Child]) ->
             # An actor that has died already says so when it is reaped.
             with suppress(ProcessLookupError):
                 cgroup.add(child.pid)
+
+
+def _freezes(workload: Workload, number: int) -> bool:
+    return any(op.name == "freeze" for op in workload.block(number))
 
 
 def _kernel_stack(pid: int) -> str:

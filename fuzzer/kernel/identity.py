@@ -17,7 +17,9 @@ from fuzzer.state.inode import make_inode
 _HEAD = struct.Struct("=Ii")
 _INO64_GEN = struct.Struct("=QI")
 _INO32_GEN = struct.Struct("=II")
-_INO64 = struct.Struct("=Q")
+_INO64_SUBVOL = struct.Struct("=QQ")
+_FS_TREE = 5
+"""BTRFS_FS_TREE_OBJECTID: the subvolume a mount shows if nothing else was asked for."""
 
 _SHORT, _LONG, _BTRFS = (8, 1), (12, 0x81), (20, 0x4D)
 """(bytes, type) of handles. xfs says FILEID_INO32_GEN, with XFS_FILEID_TYPE_64FLAG (0x80) if the file
@@ -46,7 +48,8 @@ class InodeReader:
         head = _HEAD.unpack_from(buffer)
         if self._fs == "btrfs" and head == _BTRFS:
             # The generation is left out: log replay may write another one (state/inode.py).
-            return make_inode(_INO64.unpack_from(buffer, _HEAD.size)[0])
+            number, subvolume = _INO64_SUBVOL.unpack_from(buffer, _HEAD.size)
+            return make_inode(number, 0 if subvolume == _FS_TREE else subvolume)
         if self._fs == "xfs" and head == _LONG:
             return make_inode(*_INO64_GEN.unpack_from(buffer, _HEAD.size))
         if self._fs == "xfs" and head == _SHORT:

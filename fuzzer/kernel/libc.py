@@ -6,6 +6,7 @@ Every wrapper raises OSError with errno and the path it was about.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
 
@@ -82,6 +83,20 @@ def renameat2(old_dir: int, old: str, new_dir: int, new: str, flags: int) -> Non
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
     """sync_file_range(2)."""
     check(_LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), flags), "sync_file_range")
+
+
+_FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
+"""_IOWR('X', 119, int) and _IOWR('X', 120, int) of linux/fs.h."""
+
+
+def freeze(fd: int) -> None:
+    """ioctl FIFREEZE of the file system `fd` is on: EBUSY if it is frozen already."""
+    fcntl.ioctl(fd, _FIFREEZE, 0)
+
+
+def thaw(fd: int) -> None:
+    """ioctl FITHAW: EINVAL if it is not frozen."""
+    fcntl.ioctl(fd, _FITHAW, 0)
 
 
 def syncfs(fd: int) -> None:

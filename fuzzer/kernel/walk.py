@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fuzzer.kernel import libc
 from fuzzer.kernel.identity import InodeReader
+from fuzzer.state.inode import inode_generation, inode_number
 from fuzzer.state.stamps import Run, Words, decode, join
 from fuzzer.state.tree import Node, Tree
 from fuzzer.state.view import View
@@ -84,9 +85,17 @@ def _look_at_directory(state: _Walk, fd: int, inode: int, path: str) -> None:
         child = name if path == "." else f"{path}/{name}"
         with state.noting(child, "lookup"):
             found = state.inodes.of_name(fd, name)
+            if _is_placeholder(found, inode):
+                continue
             state.entries[inode, name] = found
             if found not in state.nodes:
                 _look_at(state, fd, name, found, child)
+
+
+def _is_placeholder(inode: int, directory: int) -> bool:
+    """True for what a btrfs snapshot shows where its source held another subvolume: an empty directory,
+    the same for all (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID). Elsewhere it is an entry that leads nowhere."""
+    return inode_number(inode) == 2 and inode_generation(directory) != 0 != inode_generation(inode)
 
 
 def _look_at(state: _Walk, dir_fd: int, name: str, inode: int, path: str) -> None:

@@ -2,7 +2,9 @@
 
 Names move under concurrency, inodes do not: history and tree both speak of inodes, so nothing has to
 be guessed from paths. xfs reuses inode numbers and tells lives apart by generation; btrfs never
-reuses one and may rewrite the generation when it replays its log tree, so there it is left out.
+reuses one and may rewrite the generation when it replays its log tree, so there it is left out. Each
+btrfs subvolume counts inodes for itself; its number, which is 0 for that of the mount's root, stands in
+the generation's place.
 """
 
 from __future__ import annotations

@@ -106,7 +106,11 @@ def _choice(name: str, *choices: str) -> Param:
     return Param(name, Kind.CHOICE, choices[0], choices)
 
 
-_DURABLE = _choice("sync", "none", "dsync", "sync")
+_DURABLE = _choice("sync", "none", "dsync", "sync", "rwf_dsync")
+_OPENED = _choice("flags", "none", "dsync", "sync")
+"""O_DSYNC and O_SYNC on a descriptor that nothing is written to: they promise nothing (open(2))."""
+
+_BTRFS = ("btrfs",)
 FALLOCATE_MODES = ("alloc", "keep", "punch", "zero", "zero_keep", "collapse", "insert", "unshare")
 _REMAP = (_path("from"), _path("to"), _bytes("src"), _bytes("off"), _bytes("len"))
 _LEVEL = Param("level", Kind.CHOICE, "3", ("1", "2", "3"))
@@ -117,13 +121,24 @@ _RENAME_FLAGS = _choice("flags", "none", "exchange", "noreplace")
 _XATTR_BYTES = _count("size", 32, WORD_BYTES, 1 << 16)
 
 _ROWS = (
-    OpSpec("create", Role.NAMES, (_path(), _mode(0o644)), "new empty file, open(O_CREAT|O_EXCL)"),
+    OpSpec("create", Role.NAMES, (_path(), _mode(0o644), _OPENED), "new empty file, open(O_CREAT|O_EXCL)"),
     OpSpec("mkdir", Role.NAMES, (_path(), _mode(0o755)), "new directory"),
     OpSpec("symlink", Role.NAMES, (Param("target", Kind.TEXT), _path()), "new symbolic link to a text"),
+    OpSpec(
+        "mknod",
+        Role.NAMES,
+        (_path(), _choice("kind", "fifo", "null", "socket"), _mode(0o644)),
+        "new special file; null is the character device 1:3",
+    ),
     OpSpec("link", Role.NAMES, (_path("from"), _path("to")), "hard link"),
     OpSpec("rename", Role.NAMES, (_path("from"), _path("to"), _RENAME_FLAGS), "renameat2"),
     OpSpec("unlink", Role.NAMES, (_path(),), "remove a name of a file"),
     OpSpec("rmdir", Role.NAMES, (_path(),), "remove an empty directory"),
+    OpSpec("subvol_create", Role.NAMES, (_path(),), "new btrfs subvolume", _BTRFS),
+    OpSpec(
+        "snapshot", Role.NAMES, (_path("from"), _path()), "btrfs snapshot of the subvolume `from`", _BTRFS
+    ),
+    OpSpec("subvol_delete", Role.NAMES, (_path(),), "delete a btrfs subvolume and all that is in it", _BTRFS),
     OpSpec("write", Role.DATA, (_path(), *_range(), _DURABLE), "buffered pwrite"),
     OpSpec("dwrite", Role.DATA, (_path(), *_range(DIRECT_ALIGN_BYTES), _DURABLE), "O_DIRECT pwrite"),
     OpSpec(
@@ -138,7 +153,8 @@ _ROWS = (
         (_path(), *_range(), _choice("direct", "no", "yes")),
         "pread, checked only by the live oracle",
     ),
-    OpSpec("truncate", Role.DATA, (_path(), _bytes("size")), "ftruncate"),
+    OpSpec("truncate", Role.DATA, (_path(), _bytes("size"), _OPENED), "ftruncate"),
+    OpSpec("otrunc", Role.DATA, (_path(), _OPENED), "open(O_TRUNC): cut a file to nothing"),
     OpSpec(
         "fallocate",
         Role.DATA,
@@ -146,6 +162,12 @@ _ROWS = (
         "fallocate; collapse and insert need block alignment",
     ),
     OpSpec("clone", Role.DATA, _REMAP, "FICLONERANGE; len 0 means to the end of the source"),
+    OpSpec(
+        "copy_range",
+        Role.DATA,
+        (_path("from"), _path("to"), _bytes("src"), *_range()),
+        "copy_file_range",
+    ),
     OpSpec("dedupe", Role.DATA, _REMAP, "FIDEDUPERANGE"),
     OpSpec("chmod", Role.ATTRIBUTES, (_path(), _mode()), "fchmod"),
     OpSpec(
@@ -155,7 +177,12 @@ _ROWS = (
         "set user.NAME to a value that names this op",
     ),
     OpSpec("removexattr", Role.ATTRIBUTES, (_path(), Param("name", Kind.TEXT)), "remove user.NAME"),
-    OpSpec("fsync", Role.SYNC, (_path(),), "fsync of a file or a directory"),
+    OpSpec(
+        "fsync",
+        Role.SYNC,
+        (_path(), _choice("follow", "no", "yes")),
+        "fsync of a file or a directory; follow: of what a symbolic link leads to",
+    ),
     OpSpec("fdatasync", Role.SYNC, (_path(),), "fdatasync of a file"),
     OpSpec("msync", Role.SYNC, (_path(), *_range()), "map the range and msync(MS_SYNC) it"),
     OpSpec(
@@ -166,6 +193,7 @@ _ROWS = (
     ),
     OpSpec("sync", Role.SYNC, (), "sync(2)"),
     OpSpec("syncfs", Role.SYNC, (), "syncfs(2) on the workload's mount"),
+    OpSpec("freeze", Role.SYNC, (_count("hold_ms", 1, 0, 1000),), "FIFREEZE, wait that long, FITHAW"),
     OpSpec("drop_caches", Role.ENVIRONMENT, (_LEVEL,), "vm.drop_caches", ("drop_caches",)),
     OpSpec("reclaim", Role.ENVIRONMENT, (_RECLAIM,), "reclaim from the workload's memory cgroup", ("memcg",)),
     OpSpec(
@@ -193,5 +221,5 @@ _ROWS = (
 OPS: dict[str, OpSpec] = {row.name: row for row in _ROWS}
 """Every op by name."""
 
-SYNC_CALLS = frozenset({"fsync", "fdatasync", "sync", "syncfs", "msync"})
+SYNC_CALLS = frozenset({"fsync", "fdatasync", "sync", "syncfs", "msync", "freeze"})
 """Ops whose return is a durability point whatever their arguments are."""

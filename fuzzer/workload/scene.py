@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fuzzer.workload.model import Draw, Op, Value
@@ -24,6 +24,8 @@ LATER_FILES = ("f", "h", "d/f", "e/f")
 SYMLINKS = ("s", "d/s")
 DIRECTORIES = ("d", "e")
 LATER_DIRECTORIES = ("g", "d/g")
+SPECIALS = ("p", "d/p")
+SUBVOLUMES = ("v", "d/v", "w")
 
 _MAX_OFFSET = 64 << 20
 """Half of the largest file: any length from the table still fits."""
@@ -65,13 +67,24 @@ class Scene:
     """Existing regular files."""
     directories: list[str] = field(default_factory=list)
     symlinks: list[str] = field(default_factory=list)
+    specials: list[str] = field(default_factory=list)
+    """Fifos, devices and sockets."""
+    subvolumes: list[str] = field(default_factory=list)
     xattrs: list[tuple[str, str]] = field(default_factory=list)
     """(path, name) of what setxattr set, whatever became of the path."""
 
     def fork(self, loop: int) -> Scene:
         """A scene of an actor's own that starts from this one; the random stream is shared."""
-        names = dict(self.sizes), list(self.directories), list(self.symlinks), list(self.xattrs)
-        return Scene(self.rng, self.fs, loop, *names)
+        return replace(
+            self,
+            loop=loop,
+            sizes=dict(self.sizes),
+            directories=list(self.directories),
+            symlinks=list(self.symlinks),
+            specials=list(self.specials),
+            subvolumes=list(self.subvolumes),
+            xattrs=list(self.xattrs),
+        )
 
     def pick(self, table: Table[T]) -> T:
         return self.rng.choices([choice for _, choice in table], [weight for weight, _ in table])[0]
@@ -105,8 +118,15 @@ class Scene:
     def new_symlink(self) -> str:
         return self._free(SYMLINKS, self.symlinks)
 
+    def new_special(self) -> str:
+        return self._free(SPECIALS, self.specials)
+
+    def new_subvolume(self) -> str:
+        return self._free(SUBVOLUMES, self.subvolumes)
+
     def any_name(self) -> str:
-        return self.rng.choice(self.symlinks) if self.symlinks and self.chance(20) else self.file()
+        others = [*self.symlinks, *self.specials]
+        return self.rng.choice(others) if others and self.chance(20) else self.file()
 
     def directory(self) -> str:
         """An existing directory, perhaps the root."""
@@ -167,6 +187,12 @@ class Scene:
                 self.sizes.setdefault(op.text("path"), 0)
             case "mkdir":
                 self.directories.append(op.text("path"))
+            case "mknod":
+                self.specials.append(op.text("path"))
+            case "subvol_create" | "snapshot":
+                self.subvolumes.append(op.text("path"))
+            case "subvol_delete":
+                self.subvolumes = [name for name in self.subvolumes if name != op["path"]]
             case "symlink":
                 self.symlinks.append(op.text("path"))
             case "link":
@@ -181,11 +207,18 @@ class Scene:
             case "unlink":
                 self.sizes.pop(op.text("path"), None)
                 self.symlinks = [name for name in self.symlinks if name != op["path"]]
+                self.specials = [name for name in self.specials if name != op["path"]]
             case "rmdir":
                 self.directories = [name for name in self.directories if name != op["path"]]
             case "truncate":
                 self.sizes[op.text("path")] = op.number("size")
-            case "write" | "dwrite" | "clone" | "fallocate" if args.get("mode") in (None, "alloc", "zero"):
+            case "otrunc":
+                self.sizes[op.text("path")] = 0
+            case "write" | "dwrite" | "clone" | "copy_range" | "fallocate" if args.get("mode") in (
+                None,
+                "alloc",
+                "zero",
+            ):
                 path = str(args.get("path", args.get("to")))
                 self.sizes[path] = max(self.sizes.get(path, 0), _highest(args["off"]) + _highest(args["len"]))
 

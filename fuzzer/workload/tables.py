@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fuzzer.workload.model import Value
 from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, OPS, WORD_BYTES, Role
 from fuzzer.workload.options import FILE_SYSTEMS
-from fuzzer.workload.scene import BLOCK, Scene, Table
+from fuzzer.workload.scene import BLOCK, SUBVOLUMES, Scene, Table
 
 Part = Callable[[Scene], dict[str, Value]]
 
@@ -25,6 +25,13 @@ def file(s: Scene) -> dict[str, Value]:
 
 def file_or_directory(s: Scene) -> dict[str, Value]:
     return {"path": s.directory() if s.chance(30) else s.file()}
+
+
+def synced(s: Scene) -> dict[str, Value]:
+    """What fsync is called on; now and then by way of a symbolic link."""
+    if s.symlinks and s.chance(15):
+        return {"path": s.rng.choice(s.symlinks), "follow": "yes"}
+    return {"path": s.rng.choice(s.specials)} if s.specials and s.chance(10) else file_or_directory(s)
 
 
 def any_name(s: Scene) -> dict[str, Value]:
@@ -41,6 +48,22 @@ def new_directory(s: Scene) -> dict[str, Value]:
 
 def empty_directory(s: Scene) -> dict[str, Value]:
     return {"path": s.empty_directory()}
+
+
+def new_special(s: Scene) -> dict[str, Value]:
+    return {"path": s.new_special(), "kind": s.pick(((3, "fifo"), (2, "null"), (2, "socket")))}
+
+
+def new_subvolume(s: Scene) -> dict[str, Value]:
+    return {"path": s.new_subvolume()}
+
+
+def new_snapshot(s: Scene) -> dict[str, Value]:
+    return {"from": s.rng.choice([".", *s.subvolumes]), "path": s.new_subvolume()}
+
+
+def subvolume(s: Scene) -> dict[str, Value]:
+    return {"path": s.rng.choice(s.subvolumes or list(SUBVOLUMES))}
 
 
 def new_symlink(s: Scene) -> dict[str, Value]:
@@ -112,8 +135,17 @@ def same_span(s: Scene) -> dict[str, Value]:
     return {"from": source, "to": s.other_file(source), "src": off, "off": off, "len": BLOCK}
 
 
+def copy_span(s: Scene) -> dict[str, Value]:
+    """Mostly whole blocks, which are shared; the rest is copied through the page cache."""
+    return {**remap_span(s), "len": s.length(BLOCK if s.chance(70) else WORD_BYTES)}
+
+
 def durability(s: Scene) -> dict[str, Value]:
-    return {"sync": s.pick(((16, "none"), (2, "dsync"), (2, "sync")))}
+    return {"sync": s.pick(((16, "none"), (2, "dsync"), (2, "sync"), (1, "rwf_dsync")))}
+
+
+def opened(s: Scene) -> dict[str, Value]:
+    return {"flags": s.pick(((12, "none"), (1, "dsync"), (1, "sync")))}
 
 
 def map_sync(s: Scene) -> dict[str, Value]:
@@ -168,6 +200,10 @@ def balance_filter(s: Scene) -> dict[str, Value]:
     }
 
 
+def hold(s: Scene) -> dict[str, Value]:
+    return {"hold_ms": s.rng.choice((0, 1, 5))}
+
+
 def pause(s: Scene) -> dict[str, Value]:
     return {"us": s.rng.choice((20, 50, 200, 1000))}
 
@@ -196,13 +232,19 @@ ROWS = (
     Row(8, "dwrite", (direct_span, durability)),
     Row(8, "mwrite", (inner_span, map_sync)),
     Row(6, "read", (read_span,)),
-    Row(8, "truncate", (new_size,)),
+    Row(7, "truncate", (new_size, opened)),
+    Row(2, "otrunc", (file, opened)),
     Row(11, "fallocate", (falloc_span,)),
     Row(7, "clone", (remap_span,)),
+    Row(3, "copy_range", (copy_span,)),
     Row(3, "dedupe", (same_span,)),
-    Row(10, "create", (new_file,)),
+    Row(10, "create", (new_file, opened)),
     Row(4, "mkdir", (new_directory,)),
     Row(4, "symlink", (new_symlink,)),
+    Row(2, "mknod", (new_special,)),
+    Row(1, "subvol_create", (new_subvolume,)),
+    Row(1, "snapshot", (new_snapshot,)),
+    Row(1, "subvol_delete", (subvolume,)),
     Row(10, "link", (link_names,)),
     Row(18, "rename", (rename_names,)),
     Row(12, "unlink", (any_name,)),
@@ -210,12 +252,13 @@ ROWS = (
     Row(4, "chmod", (file_or_directory, mode)),
     Row(6, "setxattr", (file_or_directory, xattr, xattr_size)),
     Row(4, "removexattr", (set_xattr,)),
-    Row(24, "fsync", (file_or_directory,)),
+    Row(24, "fsync", (synced,)),
     Row(10, "fdatasync", (file,)),
     Row(5, "msync", (inner_span,)),
     Row(5, "sync_file_range", (inner_span,)),
     Row(2, "sync"),
     Row(3, "syncfs"),
+    Row(1, "freeze", (hold,)),
     Row(8, "drop_caches", (cache_level,)),
     Row(8, "reclaim", (reclaim_bytes,)),
     Row(4, "squeeze", (squeeze_limit,)),

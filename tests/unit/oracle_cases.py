@@ -27,8 +27,21 @@ from oracles import PROFILES, Judgement, build_versions, judge
 from oracles.versions import Commits
 
 ROOT = 2
-_BORN = {"create": "file", "mkdir": "dir", "symlink": "symlink"}
-_NAMES = {*_BORN, "link", "rename", "unlink", "rmdir"}
+SUBVOLUME = 1 << 64
+"""Identity of a subvolume's root: any number, and the subvolume where others have a generation."""
+
+_BORN = {
+    "create": "file",
+    "mkdir": "dir",
+    "symlink": "symlink",
+    "mknod": "other",
+    "subvol_create": "dir",
+    "snapshot": "dir",
+}
+_COUNTED = {"write", "dwrite", "mwrite", "copy_range"}
+"""Ops that return how many bytes they did: all of them."""
+
+_NAMES = {*_BORN, "link", "rename", "unlink", "rmdir", "subvol_delete"}
 
 
 class Script:
@@ -60,7 +73,7 @@ class Script:
             begin_ns=int(begin),
             end_ns=FOREVER if end == "?" else int(end),
             errno=getattr(errno, failed[0]) if failed else 0,
-            result=op.number("len") if op.name in ("write", "dwrite", "mwrite") and not failed else 0,
+            result=op.number("len") if op.name in _COUNTED and not failed else 0,
         )
         called = extra.pop("as", "")
         event = self._with_inodes(event, called, failed=bool(failed))
@@ -74,12 +87,14 @@ class Script:
     def _with_inodes(self, event: Event, called: str, *, failed: bool) -> Event:
         op, at = event.op, self._entries
         if op.name not in _NAMES:
-            target = op.text("to" if op.name in ("clone", "dedupe") else "path") if op.spec.params else "."
-            other = at[op.text("from")] if op.name == "clone" else 0
+            paths = [key for key, _ in op.args if key in ("to", "path")]
+            target = op.text(paths[0]) if paths else "."
+            other = at[op.text("from")] if op.name in ("clone", "copy_range") else 0
             return replace(event, subject=at.get(target, 0), other=other)
         if op.name in _BORN:
             path = op.text("path")
-            number = self.inodes.get(called or path, 10 + len(self.inodes))
+            made = SUBVOLUME if op.name in ("subvol_create", "snapshot") else 1
+            number = self.inodes.get(called or path, made * (10 + len(self.inodes)))
             if not failed:
                 self.inodes[called or path] = at[path] = number
             return replace(event, subject=0 if failed else number, directory=at[_parent(path)])

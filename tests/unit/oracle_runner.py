@@ -76,6 +76,7 @@ def random_op(rng: random.Random) -> Op:
         ("create", {"path": path}),
         ("mkdir", {"path": path, "mode": rng.choice(MODES)}),
         ("symlink", {"target": rng.choice(("t", "long/target")), "path": path}),
+        ("mknod", {"path": path, "kind": rng.choice(("fifo", "null", "socket"))}),
         ("link", {"from": path, "to": other}),
         ("rename", {"from": path, "to": other, "flags": rng.choice(_RENAME_FLAGS)}),
         ("rename", {"from": path, "to": other}),
@@ -86,6 +87,7 @@ def random_op(rng: random.Random) -> Op:
         ("dwrite", {"path": path, "off": block, "len": PAGE * rng.randint(1, 2), "sync": durable}),
         ("mwrite", {**span, "msync": rng.choice(("none", "async", "sync"))}),
         ("truncate", {"path": path, "size": rng.choice((0, 8, 4000, PAGE, 5000, 3 * PAGE))}),
+        ("otrunc", {"path": path}),
         ("fallocate", {**span, "mode": rng.choice(_FALLOCATE)}),
         ("clone", {"from": path, "to": other, "src": block, "off": PAGE * rng.randrange(3),
                    "len": PAGE * rng.randint(0, 2)}),
@@ -98,6 +100,7 @@ def random_op(rng: random.Random) -> Op:
         ("msync", {**span}),
         ("sync", {}),
         ("syncfs", {}),
+        ("freeze", {}),
     )  # fmt: skip
     name, values = rng.choices(rows, weights=[1 if row[0].startswith("sync") else 3 for row in rows])[0]
     return make_op(name, values)
@@ -232,12 +235,13 @@ class Runner:
         if op.name == "symlink":
             made = self.core.make(key, "symlink", 0o777, op.text("target"))
         else:
-            made = self.core.make(key, "dir" if op.name == "mkdir" else "file", op.number("mode"))
+            kind = {"mkdir": "dir", "mknod": "other"}.get(op.name, "file")
+            made = self.core.make(key, kind, op.number("mode"))
         yield
         running.inodes["subject"] = made if op.name == "create" else self._name_at(key)
         yield
 
-    _create = _mkdir = _symlink = _make
+    _create = _mkdir = _symlink = _mknod = _make
 
     def _link(self, running: Running, op: Op) -> Steps:
         inode = self.core.lookup(op.text("from"))
@@ -338,7 +342,8 @@ class Runner:
             yield
 
     def _truncate(self, running: Running, op: Op) -> Steps:
-        inode, size = self.core.open_file(op.text("path")), op.number("size")
+        inode = self.core.open_file(op.text("path"))
+        size = op.number("size") if op.name == "truncate" else 0
         self._begin(running, subject=inode)
         yield
         yield from self._unlocked(inode)
@@ -351,6 +356,8 @@ class Runner:
         self.core.commit_size(inode, size)
         self.locked.discard(inode)
         yield
+
+    _otrunc = _truncate
 
     def _unlocked(self, inode: int) -> Steps:
         while inode in self.locked:
@@ -403,8 +410,8 @@ class Runner:
 
     def _fsync(self, running: Running, op: Op) -> Steps:
         inode = self.core.lookup(op.text("path"))
-        if self.core.world.inodes[inode].kind == "symlink":
-            raise self.core.fail(40)
+        if self.core.world.inodes[inode].kind in ("symlink", "other"):
+            raise self.core.fail(22)
         self._begin(running, subject=inode)
         yield
         for _, page in list(self.core.dirty_pages([inode])):
@@ -432,7 +439,7 @@ class Runner:
         self.disk.sync_all()
         yield
 
-    _syncfs = _sync
+    _syncfs = _freeze = _sync
 
     def judge(self, snapshot: Snapshot, change: Callable[[Tree], Tree] = lambda tree: tree) -> Judgement:
         """What the judge says of a crash, after `change` (a planted bug) was done to the tree."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import workloads
 
 from fuzzer.errors import ExitCode, InputError
-from fuzzer.workload.model import Actor, Draw, Op, Workload, make_op
+from fuzzer.workload.model import Actor, Draw, Workload, make_op
 from fuzzer.workload.ops import OPS
 from fuzzer.workload.parser import usage
 from fuzzer.workload.text import MAX_TEXT, format, format_op, format_size, parse, parse_bytes
@@ -248,6 +248,6 @@ def test_bytes_that_are_not_utf8_are_placed() -> None:
 
 
 def test_unplaced_op_is_described_for_people() -> None:
-    bad = Workload(actors=(Actor("w", (Op("truncate", (("path", "a"), ("size", 3))),)),))
+    bad = Workload(actors=(Actor("w", (make_op("truncate", {"path": "a", "size": 3}),)),))
     with pytest.raises(InputError, match="w op 1 size: size is not a multiple of 8"):
         validate(bad)

@@ -146,7 +146,7 @@ HINTS = [
     ("powercut 1\r\n", "use Unix line ends"),
     (A + "fsnyc a\n", "did you mean fsync?"),
     (A + "write a 0 4K snyc=sync\n", "did you mean sync?"),
-    (A + "write a 0\n", "write PATH OFF LEN [sync=none|dsync|sync]"),
+    (A + "write a 0\n", "write PATH OFF LEN [sync=none|dsync|sync|rwf_dsync]"),
     (A + "sync x=1\n", "sync"),
     (HEAD + "titel: x\n" + ACTOR, "did you mean title?"),
     (HEAD + "zzzzz: x\n" + ACTOR, "known: title, why,"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fuzzer.kernel.actions import attributes, data, environment, names, sync
+from fuzzer.kernel.actions import attributes, data, environment, names, subvolumes, sync
 from fuzzer.kernel.actions.base import Action
 
 ACTIONS: dict[str, Action] = {
     **names.ACTIONS,
+    **subvolumes.ACTIONS,
     **data.ACTIONS,
     **attributes.ACTIONS,
     **sync.ACTIONS,

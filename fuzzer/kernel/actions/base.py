@@ -38,7 +38,10 @@ from fuzzer.workload.model import Op, op_id
 
 _U64 = (1 << 64) - 1
 
-_INSIDE = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS | libc.RESOLVE_NO_MAGICLINKS | libc.RESOLVE_NO_XDEV
+OPENED_FLAGS = {"none": 0, "dsync": os.O_DSYNC, "sync": os.O_SYNC}
+
+_BENEATH = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_MAGICLINKS | libc.RESOLVE_NO_XDEV
+_INSIDE = _BENEATH | libc.RESOLVE_NO_SYMLINKS
 """A workload is untrusted: `..` and symbolic links must not lead out of the mount it runs on."""
 
 
@@ -130,9 +133,13 @@ class Context:
 
     # Files.
 
-    def open(self, path: str, flags: int) -> OpenFile:
-        """Open a file of the workload; a symbolic link in its last place is ELOOP (unless O_PATH)."""
-        fd = libc.openat2(self.mount_fd, os.fsencode(path), flags | os.O_NOFOLLOW, 0, _INSIDE)
+    def open(self, path: str, flags: int, *, follow: bool = False) -> OpenFile:
+        """Open a file of the workload; a symbolic link on the way is ELOOP (unless `follow`, or O_PATH for
+        the last place)."""
+        # A fifo would wait for its other end; O_PATH takes no such flag.
+        flags |= 0 if flags & os.O_PATH else os.O_NONBLOCK
+        flags, resolve = (flags, _BENEATH) if follow else (flags | os.O_NOFOLLOW, _INSIDE)
+        fd = libc.openat2(self.mount_fd, os.fsencode(path), flags, 0, resolve)
         return OpenFile(fd, self.identity)
 
     def parent(self, path: str) -> Parent:
@@ -143,6 +150,11 @@ class Context:
         flags = os.O_PATH | os.O_DIRECTORY
         fd = libc.openat2(self.mount_fd, os.fsencode(directory), flags, 0, _INSIDE)
         return Parent(fd, self.identity.of_fd(fd), name, borrowed=False)
+
+    def directory(self, parent: Parent) -> OpenFile:
+        """The directory itself, opened so that ioctls work on it."""
+        fd = libc.openat2(parent.fd, b".", os.O_RDONLY | os.O_DIRECTORY, 0, _INSIDE)
+        return OpenFile(fd, self.identity)
 
     def name_of(self, parent: Parent) -> int:
         """Identity of what the name stands for at this moment; 0: nothing, or it cannot be told.

@@ -1,4 +1,4 @@
-"""Actions on data: write, dwrite, mwrite, read, truncate, fallocate, clone, dedupe.
+"""Actions on data: write, dwrite, mwrite, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
 
 Stamps are made before `begin`, so that the interval holds the system call and little else. A write is
 one system call: `result` says how much of it came about.
@@ -13,12 +13,13 @@ import struct
 from mmap import PAGESIZE
 
 from fuzzer.kernel import libc
-from fuzzer.kernel.actions.base import Action, Context, OpenFile
+from fuzzer.kernel.actions.base import OPENED_FLAGS, Action, Context, OpenFile
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.workload.model import Op
 from fuzzer.workload.ops import WORD_BYTES
 
-_SYNC_FLAGS = {"none": 0, "dsync": os.O_DSYNC, "sync": os.O_SYNC}
+_SYNC_FLAGS = {**OPENED_FLAGS, "rwf_dsync": 0}
+_RWF_FLAGS = {"rwf_dsync": os.RWF_DSYNC}
 _MSYNC_FLAGS = {"async": libc.MS_ASYNC, "sync": libc.MS_SYNC}
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE, _ZERO, _INSERT, _UNSHARE = 0x01, 0x02, 0x08, 0x10, 0x20, 0x40
@@ -49,7 +50,7 @@ def write(ctx: Context, op: Op) -> None:
     with ctx.open(op.text("path"), os.O_RDWR | _SYNC_FLAGS[op.text("sync")]) as file:
         data = encode(ctx.op_id, file_tag(file.inode), offset, op.number("len"))
         ctx.begin(file.inode)
-        ctx.end(os.pwrite(file.fd, data, offset))
+        ctx.end(os.pwritev(file.fd, [data], offset, _RWF_FLAGS.get(op.text("sync"), 0)))
 
 
 def dwrite(ctx: Context, op: Op) -> None:
@@ -58,7 +59,7 @@ def dwrite(ctx: Context, op: Op) -> None:
     with ctx.open(op.text("path"), flags) as file, ctx.direct_buffer(length) as buffer:
         buffer[:] = encode(ctx.op_id, file_tag(file.inode), offset, length)
         ctx.begin(file.inode)
-        ctx.end(os.pwrite(file.fd, buffer, offset))
+        ctx.end(os.pwritev(file.fd, [buffer], offset, _RWF_FLAGS.get(op.text("sync"), 0)))
 
 
 def mwrite(ctx: Context, op: Op) -> None:
@@ -108,9 +109,18 @@ def read(ctx: Context, op: Op) -> None:
 
 
 def truncate(ctx: Context, op: Op) -> None:
-    with ctx.open(op.text("path"), os.O_RDWR) as file:
+    with ctx.open(op.text("path"), os.O_RDWR | OPENED_FLAGS[op.text("flags")]) as file:
         ctx.begin(file.inode)
         os.ftruncate(file.fd, op.number("size"))
+        ctx.end()
+
+
+def otrunc(ctx: Context, op: Op) -> None:
+    """open(O_TRUNC) of the file that is open already, whoever renames meanwhile."""
+    flags = os.O_RDWR | os.O_TRUNC | OPENED_FLAGS[op.text("flags")]
+    with ctx.open(op.text("path"), os.O_RDWR) as file:
+        ctx.begin(file.inode)
+        os.close(os.open(f"/proc/self/fd/{file.fd}", flags))
         ctx.end()
 
 
@@ -129,6 +139,14 @@ def clone(ctx: Context, op: Op) -> None:
         ctx.begin(file.inode, source.inode)
         fcntl.ioctl(file.fd, _FICLONERANGE, argument)
         ctx.end()
+
+
+def copy_range(ctx: Context, op: Op) -> None:
+    """copy_file_range(2); `result` is the number of bytes copied."""
+    source_offset, length, offset = op.number("src"), op.number("len"), op.number("off")
+    with ctx.open(op.text("from"), os.O_RDONLY) as source, ctx.open(op.text("to"), os.O_RDWR) as file:
+        ctx.begin(file.inode, source.inode)
+        ctx.end(os.copy_file_range(source.fd, file.fd, length, source_offset, offset))
 
 
 def dedupe(ctx: Context, op: Op) -> None:
@@ -154,7 +172,9 @@ ACTIONS: dict[str, Action] = {
     "mwrite": mwrite,
     "read": read,
     "truncate": truncate,
+    "otrunc": otrunc,
     "fallocate": fallocate,
     "clone": clone,
+    "copy_range": copy_range,
     "dedupe": dedupe,
 }

@@ -1,4 +1,4 @@
-"""Actions on names: create, mkdir, symlink, link, rename, unlink, rmdir.
+"""Actions on names: create, mkdir, symlink, mknod, link, rename, unlink, rmdir.
 
 Parents are opened first, so their identity is exact and pinned. What a name stands for is looked up
 between `begin` and the call (or the return and `end`): another actor may change the name in between,
@@ -8,23 +8,27 @@ so subject and other are what was there at some moment of the op, not surely wha
 from __future__ import annotations
 
 import os
+import stat
 
 from fuzzer.kernel import libc
-from fuzzer.kernel.actions.base import Action, Context
+from fuzzer.kernel.actions.base import OPENED_FLAGS, Action, Context
 from fuzzer.workload.model import Op
 
 _RENAME_FLAGS = {"none": 0, "noreplace": 1, "exchange": 2}
 """RENAME_NOREPLACE and RENAME_EXCHANGE of rename(2)."""
 
+_NODES = {"fifo": (stat.S_IFIFO, 0), "null": (stat.S_IFCHR, os.makedev(1, 3)), "socket": (stat.S_IFSOCK, 0)}
+"""Type and device of a special file. No device but null: a workload must not reach a real one."""
+
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
 
 
 def create(ctx: Context, op: Op) -> None:
-    mode = op.number("mode")
+    mode, flags = op.number("mode"), _CREATE | OPENED_FLAGS[op.text("flags")]
     with ctx.parent(op.text("path")) as parent:
         name = os.fsencode(parent.name)
         ctx.begin(directory=parent.inode)
-        fd = libc.openat2(parent.fd, name, _CREATE, mode, libc.RESOLVE_NO_SYMLINKS)
+        fd = libc.openat2(parent.fd, name, flags, mode, libc.RESOLVE_NO_SYMLINKS)
         try:
             ctx.found(ctx.inode_of(fd))
             ctx.end()
@@ -46,6 +50,15 @@ def symlink(ctx: Context, op: Op) -> None:
     with ctx.parent(op.text("path")) as parent:
         ctx.begin(directory=parent.inode)
         os.symlink(target, parent.name, dir_fd=parent.fd)
+        ctx.found(ctx.name_of(parent))
+        ctx.end()
+
+
+def mknod(ctx: Context, op: Op) -> None:
+    kind, device = _NODES[op.text("kind")]
+    with ctx.parent(op.text("path")) as parent:
+        ctx.begin(directory=parent.inode)
+        os.mknod(parent.name, kind | op.number("mode"), device, dir_fd=parent.fd)
         ctx.found(ctx.name_of(parent))
         ctx.end()
 
@@ -88,6 +101,7 @@ ACTIONS: dict[str, Action] = {
     "create": create,
     "mkdir": mkdir,
     "symlink": symlink,
+    "mknod": mknod,
     "link": link,
     "rename": rename,
     "unlink": unlink,

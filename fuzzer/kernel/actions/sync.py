@@ -1,8 +1,9 @@
-"""Actions that make durable: fsync, fdatasync, msync, sync_file_range, sync, syncfs."""
+"""Actions that make durable: fsync, fdatasync, msync, sync_file_range, sync, syncfs, freeze."""
 
 from __future__ import annotations
 
 import os
+import time
 from mmap import PAGESIZE
 
 from fuzzer.kernel import libc
@@ -14,7 +15,7 @@ _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 
 
 def fsync(ctx: Context, op: Op) -> None:
-    with ctx.open(op.text("path"), os.O_RDONLY) as file:
+    with ctx.open(op.text("path"), os.O_RDONLY, follow=op.text("follow") == "yes") as file:
         ctx.begin(file.inode)
         os.fsync(file.fd)
         ctx.end()
@@ -63,6 +64,20 @@ def syncfs(ctx: Context, op: Op) -> None:
     ctx.end()
 
 
+def freeze(ctx: Context, op: Op) -> None:
+    """Freeze the file system, hold it, thaw it. The op is over when it is frozen.
+
+    An actor that is killed meanwhile leaves it frozen: `run_workload` thaws it then.
+    """
+    ctx.begin(ctx.root)
+    libc.freeze(ctx.mount_fd)
+    try:
+        ctx.end()
+        time.sleep(op.number("hold_ms") / 1000)
+    finally:
+        libc.thaw(ctx.mount_fd)
+
+
 ACTIONS: dict[str, Action] = {
     "fsync": fsync,
     "fdatasync": fdatasync,
@@ -70,4 +85,5 @@ ACTIONS: dict[str, Action] = {
     "sync_file_range": sync_file_range,
     "sync": sync,
     "syncfs": syncfs,
+    "freeze": freeze,
 }
