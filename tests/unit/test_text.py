@@ -223,22 +223,22 @@ def test_mutated_text_is_only_ever_refused() -> None:
 def test_huge_garbage_is_refused_at_once(piece: bytes) -> None:
     data = piece * ((100 << 20) // len(piece))
     text = "" if piece == b"\xff" else data.decode()
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(InputError, match="larger than") as caught:
         parse_bytes(data)
     if text:
         with pytest.raises(InputError, match="larger than"):
             parse(text)
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 1
     assert caught.value.exit_code == ExitCode.BAD_INPUT
 
 
 @pytest.mark.parametrize("body", ["  write a 0 4K\n", "\n", '"' * 9, "=\\"])
 def test_largest_text_takes_seconds_at_most(body: str) -> None:
     text = MINIMAL + body * ((MAX_TEXT - len(MINIMAL)) // len(body))
-    begin = time.monotonic()
+    begin = time.process_time()
     _refused_or_canonical(text)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_bytes_that_are_not_utf8_are_placed() -> None:
