@@ -53,6 +53,8 @@ class Floors:
     """Which promise is behind an entry of `names`, where that is not the plain one of its sync call."""
     existing: dict[int, int] = field(default_factory=dict)
     """Inodes that must be there under some name."""
+    rooted: set[int] = field(default_factory=set)
+    """Inodes whose way up from the name they were born at was followed."""
     failed_ns: dict[int, int] = field(default_factory=dict)
     """Per inode (0: all): when the last sync call that failed on it returned."""
 
@@ -177,8 +179,14 @@ def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
         floors.names[event.id, key] = sync
     if version.inode and in_place(floors, event, key, sync):
         add_existing(floors, key[0], sync)
-        if version.inode != UNKNOWN:
+        if version.inode == UNKNOWN:
+            return
+        if by_directory is None:
             add_existing(floors, version.inode, sync)
+        elif floors.versions.file(version.inode).born is not None:
+            # Of other names it has elsewhere fsync of this directory says nothing: btrfs does not log
+            # their directories, and replay passes over them (add_inode_ref() in fs/btrfs/tree-log.c).
+            floors.existing.setdefault(version.inode, sync)
 
 
 def _name_sync(floors: Floors, event: Event) -> int | None:
@@ -257,11 +265,12 @@ def add_existing(floors: Floors, inode: int, sync: int) -> None:
     """The inode must exist if it was made before the sync call; so must the directories it is in, as
     far as nothing was renamed since."""
     begin_ns = floors.versions.history.by_id[sync].begin_ns
-    while inode not in floors.existing:
+    while inode not in floors.rooted:
         born = floors.versions.file(inode).born
         if born is None or born.end_ns >= begin_ns:
             return
-        floors.existing[inode] = sync
+        floors.rooted.add(inode)
+        floors.existing.setdefault(inode, sync)
         key = touched_names(born)[0]
         if not in_place(floors, born, key, sync):
             return

@@ -36,6 +36,18 @@ NAMES = (
         (show("d x"), show("d x d/y")),
         (("names missing-name", show("d d/y")),),
     ),
+    Row(
+        "link into another directory, fsync of that: the first name and its directory are open",
+        "1-2 mkdir d\n3-4 mkdir e\n5-6 create d/f\n7-8 link d/f e/g\n9-10 fsync e",
+        (show("d e d/f e/g=d/f"), show("d e e/g=d/f"), show("e e/g=d/f")),
+        (("names missing-name", show("d e d/f")), ("names missing-name", show("d d/f"))),
+    ),
+    Row(
+        "link into another directory, fdatasync of the file: where it was made is there",
+        "1-2 mkdir d\n3-4 mkdir e\n5-6 create d/f\n7-8 link d/f e/g\n9-10 fsync e\n11-12 fdatasync e/g",
+        (show("d e d/f e/g=d/f"),),
+        (("names missing-name", show("e e/g=d/f")),),
+    ),
     Row("symlink, fsync directory", "1-2 symlink t s\n3-4 fsync .", (show("s"),), (
         ("names missing-name", show()),
         ("names wrong-target", show("s", s=Has(target=""))),
