@@ -58,23 +58,25 @@ class _Campaign:
     totals: Totals
     workers: dict[int, Child] = field(default_factory=dict)
     heard: dict[int, float] = field(default_factory=dict)
-    next_index: int = 0
+    turns: dict[int, int] = field(default_factory=dict)
+    """Per worker: the workload it is at. What is below all of them is done."""
     losses: int = 0
 
     def start(self, number: int) -> None:
         """Fork worker `number` where its sequence of workloads stands."""
-        options = self.options
-        self.workers[number] = fork_child(lambda send: work(options, number, send))
+        options, first = self.options, self.turns[number]
+        self.workers[number] = fork_child(lambda send: work(options, number, first, send))
         self.heard[number] = time.monotonic()
 
     def hear(self, number: int, line: str) -> None:
         """Take in one line of a worker."""
         event = json.loads(line)
         self.heard[number] = time.monotonic()
+        if event["event"] in ("workload", "skipped"):
+            self.turns[number] = event["index"] + self.options.jobs
         if event["event"] == "workload":
             self.totals.add(event)
             self.index.add_counts(event)
-            self.next_index = max(self.next_index, event["index"] + 1)
         elif event["event"] == "finding":
             self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
             event["hits"] = self.index.count_hit(event["bucket"])
@@ -88,28 +90,43 @@ class _Campaign:
             event["hits"] = self.index.count_hit(event["bucket"])
         self.monitor.event(event)
 
+    def left(self) -> str:
+        """What is still to do, for people."""
+        total = self.options.source.total
+        if total is not None:
+            return f"{max(0, total - min(self.turns.values()))} workloads"
+        left_s = max(0, int(self.options.deadline - time.monotonic()))
+        return f"{left_s // 60}:{left_s % 60:02}"
+
+    def position(self) -> int:
+        """Where the next session goes on. Of a source without end, what a slow worker left is not missed."""
+        if self.options.source.total is None:
+            return max(self.turns.values()) - self.options.jobs + 1
+        return min(self.turns.values())
+
     def is_done(self) -> bool:
         """With a canary: it was seen on every file system asked for."""
         return bool(self.options.canary) and self.totals.canary_seen >= set(self.options.filesystems)
 
 
-def fuzz(options: FuzzOptions, index: Index, monitor: Monitor) -> Totals:
-    """Run a campaign to its deadline, to Ctrl-C, or until its canary was found everywhere.
+def fuzz(options: FuzzOptions, index: Index, monitor: Monitor, position: str = "next") -> Totals:
+    """Run a campaign to its deadline, its source's end, Ctrl-C, or until its canary was found everywhere.
 
-    LostWorkerError if workers keep dying.
+    `position` is the setting that keeps where it stands. LostWorkerError if workers keep dying.
     """
     (options.directory / "queue").mkdir(parents=True, exist_ok=True)
-    campaign = _Campaign(options, index, monitor, Totals(time.monotonic()), next_index=options.first)
+    campaign = _Campaign(options, index, monitor, Totals(time.monotonic()))
     try:
         with stop_signals() as asked_to_stop:
             for number in range(options.jobs):
+                campaign.turns[number] = options.first + number
                 campaign.start(number)
             _run(campaign, asked_to_stop)
             _end(campaign)
     finally:
         for child in campaign.workers.values():
             child.kill(_END_S)
-        index.change_setting("next", str(campaign.next_index))
+        index.change_setting(position, str(campaign.position()))
         sweep()
     return campaign.totals
 
@@ -119,7 +136,7 @@ def _run(campaign: _Campaign, asked_to_stop: Callable[[], bool]) -> None:
         if asked_to_stop() or campaign.is_done():
             return
         _listen(campaign, _TICK_S)
-        campaign.monitor.tick(campaign.totals, campaign.options.deadline)
+        campaign.monitor.tick(campaign.totals, campaign.left())
         _watch(campaign)
 
 
@@ -146,6 +163,8 @@ def _replace(campaign: _Campaign, number: int, status: int) -> None:
             f"worker {number} ended with status {status}",
             hint=f"what it ran is in {campaign.options.directory}/queue/lane-{number}.workload",
         )
+    # What it was at may be what ended it.
+    campaign.turns[number] += campaign.options.jobs
     if time.monotonic() < campaign.options.deadline:
         campaign.start(number)
 

@@ -59,13 +59,13 @@ class Monitor:
         elif event["event"] == "lost":
             self.say(f"worker {event['worker']} was lost (status {event['status']}), a new one is started")
 
-    def tick(self, progress: Progress, deadline: float) -> None:
-        """Refresh the status line."""
+    def tick(self, progress: Progress, left: str) -> None:
+        """Refresh the status line; `left` says what is still to do."""
         interactive = self.console.is_terminal
         if not interactive and time.monotonic() - self._last_s < _QUIET_EVERY_S:
             return
         self._last_s = time.monotonic()
-        line = _status(progress, deadline)
+        line = _status(progress, left)
         if interactive:
             self._clear()
             self.console.print(Text(line), end="")
@@ -91,12 +91,11 @@ def count_findings(findings: int, known: int) -> str:
     return f"{findings} findings" + (f" ({known} of known bugs)" if known else "")
 
 
-def _status(progress: Progress, deadline: float) -> str:
+def _status(progress: Progress, left: str) -> str:
     counts, seconds = progress.counts, max(progress.seconds, 0.001)
     states = counts.get("crash_states", 0)
-    left = max(0, int(deadline - time.monotonic()))
     return (
         f"{counts.get('workloads', 0)} workloads, {states} crash states "
         f"({counts.get('unique_states', 0)} unique, {states / seconds:.0f}/s), "
-        f"{count_findings(progress.findings, progress.known)}, {left // 60}:{left % 60:02} left"
+        f"{count_findings(progress.findings, progress.known)}, {left} left"
     )

@@ -1,4 +1,4 @@
-"""Worker: the process of one lane. Draws workloads, runs the pipe on each, saves findings, reports.
+"""Worker: the process of one lane. Takes workloads, runs the pipe on each, saves findings, reports.
 
 It speaks JSON lines to the coordinator: `workload` after each one, `finding` once a finding is on
 disk, `hit` for more of a bucket that has enough examples, `killed` for actors that had to be killed,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,17 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fuzzer.campaign.corpus import load_corpus
-from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one
+from fuzzer.campaign.examine import THOROUGH, Care, Examination, Forbidden, examine, examine_one
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
+from fuzzer.campaign.source import Source
 from fuzzer.errors import HangError
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
-from fuzzer.state.view import MORE_VIEWS, View
-from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS, Points
@@ -46,49 +43,29 @@ class FuzzOptions:
 
     directory: Path
     filesystems: tuple[str, ...]
-    seed: int
+    source: Source
     first: int
     jobs: int
     deadline: float
     recorder: str
     points: Points
     canary: str
-    corpus: bool
     origin: Origin
+    care: Care = THOROUGH
 
 
-def draw_workload(
-    seed: int, index: int, filesystems: tuple[str, ...], corpus: tuple[Workload, ...]
-) -> Workload:
-    """The `index`-th workload of a campaign: first each corpus entry once per file system, then new ones.
-
-    It depends on nothing but its arguments, so a campaign can be repeated whatever `--jobs` was.
-    """
-    seeds = [w.with_fs(fs) for w in corpus for fs in filesystems if w.fs in ("", fs)]
-    if index < len(seeds):
-        return seeds[index]
-    fs = random.Random(f"fs/{seed}/{index}").choice(filesystems)
-    return generate(seed, index, fs)
-
-
-def draw_views(seed: int, index: int) -> tuple[View, ...]:
-    """How to look at the live mount after the `index`-th workload, besides through the cache: one way
-    each, since each costs about what a crash state does."""
-    return (random.Random(f"views/{seed}/{index}").choice(MORE_VIEWS),)
-
-
-def work(options: FuzzOptions, number: int, send: Send) -> int:
-    """Run workloads `first + number`, `first + number + jobs`, … until the deadline or SIGTERM."""
-    corpus = load_corpus() if options.corpus else ()
+def work(options: FuzzOptions, number: int, first: int, send: Send) -> int:
+    """Run workloads `first`, `first + jobs`, … until the source's end, the deadline or SIGTERM."""
+    total = options.source.total
     with stop_signals() as asked_to_stop, open_lane(options.recorder) as lane:
 
         def stop() -> bool:
             return asked_to_stop() or time.monotonic() >= options.deadline
 
         worker = _Worker(options, number, lane, send, stop, Counter())
-        index = options.first + number
-        while not stop():
-            worker.run(index, draw_workload(options.seed, index, options.filesystems, corpus))
+        index = first
+        while not stop() and (total is None or index < total):
+            worker.run(index, options.source.workload(index))
             index += options.jobs
     return 0
 
@@ -111,10 +88,13 @@ class _Worker:
             return
         self._queue(workload)
         try:
-            execution = execute(self.lane, workload, views=draw_views(self.options.seed, index))
+            execution = execute(self.lane, workload, views=self.options.source.views(index))
         except HangError as error:
             self._hang(workload, error)
-        examination = examine(self.lane, execution, self.options.points, self.options.canary, self.stop)
+        options = self.options
+        examination = examine(
+            self.lane, execution, options.points, options.canary, stop=self.stop, care=options.care
+        )
         self._report(execution, examination)
         self._send(
             event="workload",

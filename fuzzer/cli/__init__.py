@@ -25,6 +25,7 @@ _COMMANDS = {
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
     "replay": "fuzzer.cli.replay:replay_command",
     "run": "fuzzer.cli.run:run_command",
+    "sweep": "fuzzer.cli.sweep:sweep_command",
     "triage": "fuzzer.cli.triage:triage_group",
 }
 

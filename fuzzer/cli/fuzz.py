@@ -9,10 +9,12 @@ from pathlib import Path
 
 import click
 
+from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.fuzz import Totals, fuzz
 from fuzzer.campaign.index import Index, open_index
 from fuzzer.campaign.monitor import Monitor, count_findings
 from fuzzer.campaign.session import default_jobs, origin, prepare
+from fuzzer.campaign.source import Generated
 from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.cli.options import (
     FILESYSTEMS,
@@ -58,29 +60,29 @@ def fuzz_command(
     """Fuzz btrfs and xfs on loop devices; starts or resumes the campaign in --dir.
 
     Exit status 1 if anything was found that is not a known bug (crashes/known.toml).
-        Example: powercut fuzz --fs btrfs --time 60s
+    Example: powercut fuzz --fs btrfs --time 60s
     """
     chosen = filesystems or FILESYSTEMS
     monitor = Monitor(as_json)
     for line in prepare(chosen, recorder):
         monitor.say(f"left over from a killed run, removed: {line}")
     with open_index(directory, create=True) as index:
+        source = Generated(_seed(index, seed), chosen, () if no_corpus else load_corpus())
         options = FuzzOptions(
             directory=directory,
             filesystems=chosen,
-            seed=_seed(index, seed),
+            source=source,
             first=int(index.setting("next", "0")),
             jobs=jobs or default_jobs(),
             deadline=time.monotonic() + seconds,
             recorder=recorder,
             points=Points(points),
             canary=canary,
-            corpus=not no_corpus,
             origin=origin(points=points, canary=canary, recorder=recorder),
         )
-        monitor.say(_first_line(options))
+        monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)
-    _summarize(monitor, totals, directory, as_json)
+    summarize(monitor, totals, directory, as_json)
     ctx.exit(ExitCode.FINDING if totals.findings > totals.known else ExitCode.NOTHING_FOUND)
 
 
@@ -94,18 +96,19 @@ def _seed(index: Index, given: int | None) -> int:
     return kept
 
 
-def _first_line(options: FuzzOptions) -> str:
+def _first_line(options: FuzzOptions, source: Generated) -> str:
     """The command that repeats this run."""
     fs = " ".join(f"--fs {name}" for name in options.filesystems)
     more = f" --canary {options.canary}" if options.canary else ""
-    more += "" if options.corpus else " --no-corpus"
+    more += "" if source.corpus else " --no-corpus"
     return (
-        f"powercut fuzz {fs} --seed {options.seed} --points {options.points} --recorder {options.recorder}"
+        f"powercut fuzz {fs} --seed {source.seed} --points {options.points} --recorder {options.recorder}"
         f"{more} (from workload {options.first}, {options.jobs} workers, kernel {options.origin.kernel})"
     )
 
 
-def _summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) -> None:
+def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) -> None:
+    """The end of a campaign's session: counts, buckets, and the line of the contract."""
     counts = totals.counts
     numbers = {name: counts.get(name, 0) for name in ("workloads", "crash_states", "unique_states")}
     monitor.say(

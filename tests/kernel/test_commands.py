@@ -12,7 +12,7 @@ import pytest
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import execute
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.worker import draw_workload
+from fuzzer.campaign.source import Generated
 from fuzzer.errors import ExitCode
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
@@ -159,7 +159,8 @@ def test_fuzz_resumes_where_it_stopped(tmp_path: Path) -> None:
 
 def test_one_seed_one_sequence() -> None:
     def texts(seed: int) -> list[str]:
-        return [format_workload(draw_workload(seed, index, ("btrfs", "xfs"), ())) for index in range(50)]
+        source = Generated(seed, ("btrfs", "xfs"))
+        return [format_workload(source.workload(index)) for index in range(50)]
 
     assert texts(3) == texts(3)
     assert texts(3) != texts(4)

@@ -95,7 +95,7 @@ def test_what_ace_finds_known_bugs_with_is_in_it() -> None:
 
 def test_same_arguments_same_texts_in_any_process() -> None:
     code = "from fuzzer.campaign.source import Swept; from fuzzer.workload.text import format\n"
-    code += "s = Swept(("xfs",), 2, 50, 7)\n"
+    code += "s = Swept(('xfs',), 2, 50, 7)\n"
     code += "print(''.join(format(s.workload(i)) for i in range(s.total)), end='')"
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONHASHSEED": "99"}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)

@@ -1,0 +1,90 @@
+"""`powercut sweep`: run all short sequential workloads, or a sample of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from fuzzer.campaign.examine import Care
+from fuzzer.campaign.fuzz import fuzz
+from fuzzer.campaign.index import open_index
+from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.session import default_jobs, origin, prepare
+from fuzzer.campaign.source import Swept
+from fuzzer.campaign.worker import FuzzOptions
+from fuzzer.cli.fuzz import summarize
+from fuzzer.cli.options import (
+    FILESYSTEMS,
+    canary_option,
+    directory_option,
+    fs_option,
+    json_option,
+    recorder_option,
+)
+from fuzzer.errors import ExitCode
+from fuzzer.workload.sweep import LENGTHS
+from fuzzer.writelog.crash import Points
+
+_CARE = Care(last_only=True, full_every=4)
+"""A shorter sweep has cut at the earlier sync calls. Checkers cost more than all the rest of a state, and
+neighbours in the sweep give them almost the same image."""
+
+
+@click.command("sweep")
+@fs_option
+@click.option(
+    "--length", type=click.IntRange(LENGTHS[0], LENGTHS[-1]), default=1, show_default=True, help="Core ops."
+)
+@click.option("--sample", type=click.IntRange(1), default=None, help="Only this many, drawn, of each --fs.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
+@recorder_option
+@canary_option
+@directory_option
+@json_option
+@click.pass_context
+def sweep_command(
+    ctx: click.Context,
+    filesystems: tuple[str, ...],
+    length: int,
+    sample: int | None,
+    seed: int,
+    jobs: int | None,
+    recorder: str,
+    canary: str,
+    directory: Path,
+    as_json: bool,
+) -> None:
+    """Run every sequential workload of one core op and one sync call, or draw from those of two.
+
+    The same command in the same --dir goes on where it was stopped. Exit status 1 if anything was found
+    that is not a known bug (crashes/known.toml).
+    Example: powercut sweep --length 2 --sample 2000
+    """
+    chosen = filesystems or FILESYSTEMS
+    monitor = Monitor(as_json)
+    for line in prepare(chosen, recorder):
+        monitor.say(f"left over from a killed run, removed: {line}")
+    source = Swept(chosen, length, sample, seed)
+    with open_index(directory, create=True) as index:
+        position = f"next of length {length}, sample {sample}, seed {seed}, {' '.join(chosen)}"
+        options = FuzzOptions(
+            directory=directory,
+            filesystems=chosen,
+            source=source,
+            first=int(index.setting(position, "0")),
+            jobs=jobs or default_jobs(),
+            deadline=math.inf,
+            recorder=recorder,
+            points=Points.FSYNC,
+            canary=canary,
+            origin=origin(points=Points.FSYNC, canary=canary, recorder=recorder),
+            care=_CARE,
+        )
+        for fs, size in source.sizes.items():
+            monitor.say(f"{fs}: {size} workloads of length {length}, of which {sample or 'all'} are run")
+        totals = fuzz(options, index, monitor, position)
+    summarize(monitor, totals, directory, as_json)
+    ctx.exit(ExitCode.FINDING if totals.findings > totals.known else ExitCode.NOTHING_FOUND)
