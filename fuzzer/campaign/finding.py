@@ -22,6 +22,7 @@ from fuzzer.campaign.execute import Execution
 from fuzzer.errors import InputError
 from fuzzer.state.history import History, format_history, parse_history
 from fuzzer.state.view import View
+from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse as parse_workload
@@ -86,7 +87,7 @@ def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> 
     key = json.dumps([format_workload(workload), state, forbidden.bucket, origin.canary, first.found])
     return Finding(
         id=f"{workload.fs}-{first.rule}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
-        bucket=forbidden.bucket,
+        bucket=planted(forbidden.bucket, origin.canary),
         fs=workload.fs,
         oracle=first.rule,
         title=f"{first.subject}: promised {first.promised}; found {first.found}",

@@ -20,6 +20,7 @@ from fuzzer.campaign.finding import (
 )
 from fuzzer.campaign.lane import Lane
 from fuzzer.state.recovery import Recovery
+from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.crash import Points, crash_points
 from fuzzer.writelog.joined import base_image
@@ -31,10 +32,11 @@ class Attempt:
 
     execution: Execution
     examination: Examination
+    canary: str = ""
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        return tuple(forbidden.bucket for forbidden in self.examination.forbidden)
+        return tuple(planted(forbidden.bucket, self.canary) for forbidden in self.examination.forbidden)
 
 
 def attempts(
@@ -43,7 +45,7 @@ def attempts(
     """Run the workload `times` times, each on a fresh file system."""
     for _ in range(times):
         execution = execute(lane, workload)
-        yield Attempt(execution, examine(lane, execution, points, canary))
+        yield Attempt(execution, examine(lane, execution, points, canary), canary)
 
 
 def run_and_keep(

@@ -25,6 +25,7 @@ from fuzzer.campaign.source import Source
 from fuzzer.errors import HangError
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
+from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS, Points
@@ -122,7 +123,8 @@ class _Worker:
         for forbidden in examination.forbidden:
             self.kept[forbidden.bucket] += 1
             if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
-                self._send(event="hit", bucket=forbidden.bucket, known=forbidden.known)
+                bucket = planted(forbidden.bucket, self.options.canary)
+                self._send(event="hit", bucket=bucket, known=forbidden.known)
                 continue
             finding = make_finding(execution, forbidden, self._origin(execution, forbidden))
             save_finding(self.options.directory / "findings", finding, execution, forbidden)

@@ -1,4 +1,10 @@
-"""Buckets: the group of findings that are probably one bug, as one line of text."""
+"""Buckets: the group of findings that are probably one bug, as one line of text.
+
+A known bug has a bucket of its own, whatever promise it breaks. Else the line says file system, rule and
+kind (with the kernel's or the checker's message for those rules), what was done by the op whose effect
+is missing, the sort of call that promised it, and whether a log had been replayed. Numbers, names and
+times are left out: they change from run to run.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,12 @@ from dataclasses import dataclass
 
 from fuzzer.triage.facts import Crash, Evidence, Facts, find_facts
 from fuzzer.triage.known import Known, match_known
-from oracles import Violation
+from oracles import RULES, Violation
+
+_SORTS = {"fdatasync": "fsync", "syncfs": "sync", "msync": "dsync"}
+"""Calls that go the same way through the kernel: what is synced is a file, everything, or a range."""
+
+_RANKS = {rule.name: rank for rank, rule in enumerate(RULES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +34,11 @@ class Label:
 def label(violations: Sequence[Violation], evidence: Evidence, crash: Crash, known: Sequence[Known]) -> Label:
     """File a state by the first promise no known bug explains, or else by the first of all.
 
-    So what a known bug breaks beside it does not hide a new one.
+    So what a known bug breaks beside it does not hide a new one. First is what was promised first:
+    the rest is often only a consequence, and rules may name what they find in any order.
     """
     first: Label | None = None
-    for violation in violations:
+    for violation in sorted(violations, key=lambda v: _order(v, evidence)):
         facts = find_facts(violation, evidence, crash)
         bug = match_known(known, evidence.fs, violation, facts)
         named = Label(violation, facts, bug, bucket_of(evidence.fs, violation, facts, bug))
@@ -37,9 +49,25 @@ def label(violations: Sequence[Violation], evidence: Evidence, crash: Crash, kno
     return first
 
 
+def _order(violation: Violation, evidence: Evidence) -> tuple[int, int, int, bool, str]:
+    sync, op = evidence.event(violation.sync), evidence.event(violation.op)
+    times = (sync.begin_ns if sync else 0, op.begin_ns if op else 0)
+    return _RANKS.get(violation.rule, len(_RANKS)), *times, not violation.name, violation.subject
+
+
 def bucket_of(fs: str, violation: Violation, facts: Facts, known: str) -> str:
-    """File system, and the known bug or else rule and kind."""
+    """`btrfs/known/0001`, or as `btrfs/names/missing-name/moved-to/fsync/replay`."""
     if known:
         return f"{fs}/known/{known}"
     through = f"@{facts['view']}" if "view" in facts else ""
-    return f"{fs}/{violation.rule}/{violation.kind}{through}"
+    done = facts.get("promised") or facts.get("op", "")
+    call = facts.get("sync", "")
+    # xfs replays its log after nearly every crash, so there it tells nothing.
+    replay = "replay" if fs == "btrfs" and facts.get("replay") == "yes" else ""
+    parts = (fs, violation.rule, violation.kind + through, done, _SORTS.get(call, call), replay)
+    return "/".join(part for part in parts if part)
+
+
+def planted(bucket: str, canary: str) -> str:
+    """The bucket of what is found while `canary` is planted: two of them never share one."""
+    return f"{bucket}/planted:{canary}" if canary else bucket

@@ -147,7 +147,7 @@ def _call(sync: Event) -> str:
 
 def _peer(sync: Event, evidence: Evidence) -> str:
     """Another sync call that was still under way when the one that promised returned: of the same inode,
-    or of a directory above it or something below it, which one fsync may log together; else `none`."""
+    or of one that may be logged together with it (`kin`); else `none`."""
     peers = _peers(sync, evidence)
     if any(peer.subject == sync.subject for peer in peers):
         return "same"

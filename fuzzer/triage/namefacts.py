@@ -85,14 +85,18 @@ def _parent_moved(directory: int, versions: Versions, cut: Cut) -> bool:
 
 
 def relatives(inode: int, versions: Versions) -> frozenset[int]:
-    """The inode, every directory it was ever in, however deep, and everything that was ever in it."""
+    """The inode and what one fsync may log with it (fs/btrfs/tree-log.c): every directory it was ever in,
+    however deep, everything that was ever in it, and inodes it shared a name with."""
     above: dict[int, set[int]] = {}
     below: dict[int, set[int]] = {}
+    beside: dict[int, set[int]] = {}
     for (directory, _), found in versions.names.items():
-        for version in found:
-            above.setdefault(version.inode, set()).add(directory)
-            below.setdefault(directory, set()).add(version.inode)
-    return frozenset(_reach(inode, above) | _reach(inode, below))
+        here = {version.inode for version in found if version.inode > 0}
+        below.setdefault(directory, set()).update(here)
+        for one in here:
+            above.setdefault(one, set()).add(directory)
+            beside.setdefault(one, set()).update(here)
+    return frozenset(_reach(inode, above) | _reach(inode, below) | _reach(inode, beside))
 
 
 def _reach(start: int, edges: dict[int, set[int]]) -> set[int]:

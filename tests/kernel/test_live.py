@@ -216,7 +216,7 @@ def test_the_finding_names_the_view(
             execution = execute(lane, workload)
         assert [view for view, _ in execution.views] == list(MORE_VIEWS)
         (forbidden,) = examine(lane, execution, Points.FSYNC).forbidden
-    assert forbidden.bucket == f"{fs}/data/lost-to-zero@{bad}"
+    assert forbidden.bucket == f"{fs}/data/lost-to-zero@{bad}/write"
     facts = origin(points="fsync", canary="", recorder="fuse")
     place = save_finding(tmp_path, make_finding(execution, forbidden, facts), execution, forbidden)
     saved = load_finding(place)

@@ -243,8 +243,7 @@ def test_an_undone_name_is_0004(change: str, names: str) -> None:
 
 def test_an_old_name_that_nobody_changed_again_is_new() -> None:
     script = Script(UNDONE.format(change="chmod x 600"))
-    label = file_under(script, "btrfs", "d d/b x w c=d/b")
-    assert (label.bucket, label.facts["left"]) == ("btrfs/names/old-binding", "not")
+    assert not file_under(script, "btrfs", "d d/b x w c=d/b").known
 
 
 LINKED = (
@@ -277,7 +276,7 @@ def test_a_name_lost_to_a_rename_over_it(history: str, call: str, names: str, kn
 
 def test_a_name_that_is_just_missing_is_new() -> None:
     script = Script("0-1 create a\n2-3 sync\n4-5 create b\n6-7 fsync b")
-    assert file_under(script, "btrfs", "a").bucket == "btrfs/names/missing-name"
+    assert file_under(script, "btrfs", "a").bucket == "btrfs/names/missing-name/made/fsync/replay"
 
 
 BACK = """0-1 mkdir e
@@ -294,7 +293,10 @@ def test_an_unlinked_name_is_back_only_if_its_directory_moved() -> None:
     moved = Script(BACK.format("6-7 rename e d", "d"))
     assert file_under(moved, "btrfs", "d=e d/a=e/a c=e/a").known == "0008"
     stayed = Script(BACK.format("6-7 chmod e 700", "e"))
-    assert file_under(stayed, "btrfs", "e e/a c=e/a").bucket == "btrfs/names/resurrected-name"
+    assert (
+        file_under(stayed, "btrfs", "e e/a c=e/a").bucket
+        == "btrfs/names/resurrected-name/removed/fsync/replay"
+    )
 
 
 # --------------------------------------------------------------------- 0006: blocks let go of (xfs)
