@@ -24,8 +24,9 @@ from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.probe import missing
 from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
-from fuzzer.writelog.crash import Points, StateBuilder, crash_points, states_at
+from fuzzer.writelog.crash import StateBuilder, states_at
 from fuzzer.writelog.image import Image
+from fuzzer.writelog.points import Plan, Points, crash_points
 
 RECORDER_TARGET = 0.3
 """fsync-heavy work on a recorded device is at least this fast, compared to a plain loop device."""
@@ -217,7 +218,7 @@ def _measure(lane: Lane, workload: Workload, sums: _Sums) -> None:
     execution = execute(lane, workload, views=())
     executed = time.perf_counter()
     before = dict(lane.times.seconds)
-    examination = examine(lane, execution, Points.FSYNC)
+    examination = examine(lane, execution, Plan())
     examine_s = time.perf_counter() - executed
     if not examination.unique or any(found.recovery.mount_errno for found in examination.forbidden):
         return  # A state that does not mount is a finding; what it costs says nothing.

@@ -1,38 +1,30 @@
-"""Examine: all crash states of one execution, each recovered once and judged at its own cut."""
+"""Examine: the crash states of one execution, each judged at its own cut."""
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from fuzzer.campaign.again import build_state, crash_again, sampler
+from fuzzer.campaign.examiner import Examination, Examiner, Forbidden, Place
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.lane import Lane
-from fuzzer.campaign.recover import FULL, SHALLOW, Look, depth_of, recover
+from fuzzer.campaign.recover import FULL, SHALLOW, Look
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import View
 from fuzzer.triage.bucket import label
-from fuzzer.triage.facts import Crash, Evidence, Facts
-from fuzzer.triage.known import Known, load_known
+from fuzzer.triage.facts import Crash, Evidence
+from fuzzer.triage.known import load_known
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.canary import Scene, plan_faults
-from fuzzer.writelog.crash import (
-    LIVE,
-    NO_FAULTS,
-    CrashState,
-    Cut,
-    Faults,
-    Kept,
-    Points,
-    StateBuilder,
-    crash_points,
-    cut_at,
-    states_at,
-)
+from fuzzer.writelog.crash import LIVE, NO_FAULTS, CrashState, Cut, Faults, Kept, StateBuilder, cut_at
 from fuzzer.writelog.dirtylog import needs_replay
-from fuzzer.writelog.image import Image
+from fuzzer.writelog.format import Log
+from fuzzer.writelog.points import Plan, Points, crash_points
+from fuzzer.writelog.sample import choose_states
 from fuzzer.writelog.superblock import btrfs_commits
 from oracles import PROFILES, Judgement, Violation, build_versions, judge, judge_reads
 
@@ -52,138 +44,57 @@ class Care:
 THOROUGH = Care()
 
 
-@dataclass(frozen=True, slots=True)
-class Forbidden:
-    """A state that broke a promise. `state` is None for the live mount (no crash at all), seen through
-    `view`.
-
-    The first violation of `judgement` gives it its title; `facts` are about that one, `known` is the id
-    of the known bug behind it (empty: none), and `bucket` the group it is filed under.
-    """
-
-    state: CrashState | None
-    judgement: Judgement
-    recovery: Recovery
-    view: View = View.CACHE
-    bucket: str = ""
-    known: str = ""
-    facts: Facts = field(default_factory=dict)
-
-    @property
-    def rule_and_kind(self) -> tuple[str, str]:
-        first = self.judgement.violations[0]
-        return first.rule, first.kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
-    """What came of one execution: counts, and the first forbidden state of each bucket."""
-
-    states: int
-    unique: int
-    judged: int
-    no_promise: int
-    forbidden: tuple[Forbidden, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What is judged: a crash state with its times and image, or the live mount through a view."""
-
-    state: CrashState | None
-    cut: Cut
-    image: Image | None = None
-    view: View = View.CACHE
-
-
-@dataclass(slots=True)
-class _Examiner:
-    lane: Lane
-    execution: Execution
-    evidence: Evidence
-    look: Look
-    known: Sequence[Known]
-    seen: dict[int, Recovery]
-    found: dict[str, Forbidden]
-    states: int = 0
-    judged: int = 0
-    no_promise: int = 0
-
-    def judge(self, place: _Place, recovery: Recovery) -> None:
-        """Judge one state."""
-        with self.lane.times.phase("judge"):
-            profile = PROFILES[self.execution.workload.fs]
-            judgement = judge(profile, recovery, self.evidence.versions, place.cut)
-        self.states += 1
-        self.take(place, judgement, recovery)
-
-    def judge_reads(self) -> None:
-        """Judge what reads returned while the workload ran."""
-        with self.lane.times.phase("judge"):
-            judgement = judge_reads(self.evidence.versions)
-        self.take(_Place(None, LIVE), judgement, self.execution.live)
-
-    def take(self, place: _Place, judgement: Judgement, recovery: Recovery) -> None:
-        """Count a judgement, and keep it if it is the first of its bucket."""
-        self.judged += judgement.judged
-        self.no_promise += judgement.no_promise
-        if judgement.violations:
-            filed = label(judgement.violations, self.evidence, self._crash(place, recovery), self.known)
-            judgement = replace(judgement, violations=_titled(judgement.violations, filed.violation))
-            forbidden = Forbidden(
-                place.state, judgement, recovery, place.view, filed.bucket, filed.known, filed.facts
-            )
-            self.found.setdefault(filed.bucket, forbidden)
-
-    def _crash(self, place: _Place, recovery: Recovery) -> Crash:
-        fs, image = self.execution.workload.fs, place.image
-        view = "" if place.view is View.CACHE else str(place.view)
-        return Crash(place.cut, needs_replay(image, fs) if image else False, recovery.kernel_log, view)
-
-    def recovery_of(self, image: Image) -> Recovery:
-        """Recover an image, or remember what an equal one gave."""
-        if image.digest not in self.seen:
-            depth = depth_of(image) if self.look.check else SHALLOW
-            self.seen[image.digest] = recover(self.lane, image, self.look, depth)
-        return self.seen[image.digest]
-
-
 def examine(
     lane: Lane,
     execution: Execution,
-    mode: Points,
+    plan: Plan,
     canary: str = "",
     *,
     stop: Callable[[], bool] = lambda: False,
     care: Care = THOROUGH,
 ) -> Examination:
-    """Look at every crash state of `execution`; `stop` is asked between states."""
-    points = crash_points(execution.log, execution.history, mode, execution.log.start)
-    faults = faults_for(execution, points, canary)
-    examiner = _examiner(lane, execution, faults, _is_turn(execution.workload, care.full_every))
-    examiner.judge_reads()
-    live = _Place(None, LIVE)
-    examiner.judge(live, execution.live)
-    for view, recovery in execution.views:
-        examiner.judge(replace(live, view=view), recovery)
-    builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
-    for state in states_at(points[-1:] if care.last_only else points):
+    """Look at the live mount, the crash states of `plan` and the end; `stop` is asked between states.
+
+    What is drawn depends on the workload's seed and the log.
+    """
+    log, workload = execution.log, execution.workload
+    faults = faults_for(execution, plan, canary)
+    evidence = _evidence(execution)
+    examiner = _examiner(lane, execution, evidence, faults, _is_turn(workload, care.full_every))
+    _examine_live(examiner, execution, evidence)
+    builder = StateBuilder(execution.base, log, log.start, faults)
+    rng = random.Random(f"states/{workload.seed}")
+    states = choose_states(log, execution.history, plan, rng, fs=workload.fs, start=log.start)
+    outer = sampler(plan.recovery_states(len(states)), rng)
+    if care.last_only and states:
+        states = tuple(state for state in states if state.point == states[-1].point)
+    if examiner.look.check:
+        states = (*states, end_state(execution))
+    for state in states:
         if stop():
             break
         with lane.times.phase("build"):
-            image = builder.at(state)
-        place = _Place(state, _cut(execution, state), image)
-        examiner.judge(place, examiner.recovery_of(image))
-    else:
-        if examiner.look.check:
-            _examine_end(examiner, builder)
-    return Examination(
-        states=examiner.states,
-        unique=len(examiner.seen),
-        judged=examiner.judged,
-        no_promise=examiner.no_promise,
-        forbidden=tuple(examiner.found.values()),
-    )
+            place = Place(state, cut_of(execution, state), builder.at(state))
+        if examiner.look_at(place):
+            outer.offer(place)
+    crash_again(lane, examiner, outer.kept, rng, stop)
+    return examiner.result()
+
+
+def _examine_live(examiner: Examiner, execution: Execution, evidence: Evidence) -> None:
+    """What reads returned while the workload ran, and what the mount showed at its end."""
+    live = Place(None, LIVE)
+    with examiner.lane.times.phase("judge"):
+        judgement = judge_reads(evidence.versions)
+    examiner.take(live, judgement, execution.live)
+    examiner.judge_at(live, execution.live)
+    for view, recovery in execution.views:
+        examiner.judge_at(replace(live, view=view), recovery)
+
+
+def _evidence(execution: Execution) -> Evidence:
+    versions = build_versions(execution.history, btrfs_commits(execution.log))
+    return Evidence(execution.workload.fs, versions, execution.log)
 
 
 def _is_turn(workload: Workload, every: int) -> bool:
@@ -191,19 +102,40 @@ def _is_turn(workload: Workload, every: int) -> bool:
     return zlib.crc32(format_workload(workload).encode()) % every == 0
 
 
-def _examiner(lane: Lane, execution: Execution, faults: Faults, check: bool = True) -> _Examiner:
-    workload, known = execution.workload, execution.history.known_ids()
+def _examiner(
+    lane: Lane, execution: Execution, evidence: Evidence, faults: Faults, check: bool = True
+) -> Examiner:
+    """An examiner that knows what this execution was promised, and the bugs that are known."""
+    workload, known = execution.workload, load_known()
+    profile = PROFILES[workload.fs]
     look = Look(
         fs=workload.fs,
         mount_options=workload.mount,
-        known=known,
+        known=execution.history.known_ids(),
         fresh=execution.base,
         check=check,
         truncate_seed=faults.truncate_seed,
     )
-    versions = build_versions(execution.history, btrfs_commits(execution.log))
-    evidence = Evidence(workload.fs, versions, execution.log)
-    return _Examiner(lane, execution, evidence, look, load_known(), {}, {})
+
+    def judge_state(recovery: Recovery, cut: Cut) -> Judgement:
+        return judge(profile, recovery, evidence.versions, cut)
+
+    def file(place: Place, judgement: Judgement, recovery: Recovery) -> Forbidden:
+        filed = label(judgement.violations, evidence, _crash(place, recovery, workload.fs), known)
+        titled = replace(judgement, violations=_titled(judgement.violations, filed.violation))
+        forbidden = Forbidden(
+            place.state, titled, recovery, place.view, filed.bucket, filed.known, filed.facts
+        )
+        return replace(forbidden, recoveries=place.recoveries)
+
+    return Examiner(lane, look, judge_state, file)
+
+
+def _crash(place: Place, recovery: Recovery, fs: str) -> Crash:
+    """What is known about a crash besides its history. For a second crash, the last image counts."""
+    view = "" if place.view is View.CACHE else str(place.view)
+    dirty = place.image is not None and needs_replay(place.image, fs)
+    return Crash(place.cut, dirty, recovery.kernel_log, view)
 
 
 def _titled(violations: tuple[Violation, ...], title: Violation) -> tuple[Violation, ...]:
@@ -211,38 +143,46 @@ def _titled(violations: tuple[Violation, ...], title: Violation) -> tuple[Violat
     return (title, *(violation for violation in violations if violation is not title))
 
 
-def _cut(execution: Execution, state: CrashState) -> Cut:
+def end_state(execution: Execution) -> CrashState:
+    """After the clean unmount nothing may be missing, whatever was synced."""
+    return CrashState(len(execution.log.entries), Kept.EVERYTHING)
+
+
+def cut_of(execution: Execution, state: CrashState) -> Cut:
+    """The cut at which a state is judged; later cuts, in recovery, change nothing about it."""
+    if state == end_state(execution):
+        return LIVE
     return cut_at(execution.log.entries, state.point, execution.history)
 
 
-def _examine_end(examiner: _Examiner, builder: StateBuilder) -> None:
-    """After the clean unmount nothing may be missing, whatever was synced."""
-    state = CrashState(len(examiner.execution.log.entries), Kept.EVERYTHING)
-    image = builder.at(state)
-    examiner.judge(_Place(state, LIVE, image), examiner.recovery_of(image))
-
-
-def examine_one(lane: Lane, execution: Execution, state: CrashState, faults: Faults) -> Forbidden | None:
+def examine_one(
+    lane: Lane,
+    execution: Execution,
+    state: CrashState,
+    faults: Faults,
+    recoveries: tuple[Log, ...] = (),
+) -> Forbidden | None:
     """Build and judge a single state again; None if it is allowed.
 
     The full look comes second: what it does changes what the checker sees.
+    InputError if the log, or the `recoveries` it goes through, cannot leave this state behind.
     """
-    examiner = _examiner(lane, execution, faults)
-    end = state.point == len(execution.log.entries)
-    builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
-    image = builder.at(state)
-    place = _Place(state, LIVE if end else _cut(execution, state), image)
-    examiner.judge(place, recover(lane, image, examiner.look))
-    if not examiner.found:
-        examiner.judge(place, recover(lane, image, examiner.look, FULL))
+    examiner = _examiner(lane, execution, _evidence(execution), faults)
+    image = build_state(execution.base, execution.log, execution.log.start, state, faults, recoveries)
+    place = Place(state, cut_of(execution, state), image, recoveries=recoveries)
+    for depth in (SHALLOW, FULL):
+        if not examiner.found:
+            examiner.look_again(place, depth)
     return next(iter(examiner.found.values()), None)
 
 
-def faults_for(execution: Execution, points: tuple[int, ...], canary: str) -> Faults:
+def faults_for(execution: Execution, plan: Plan, canary: str) -> Faults:
     """The damage of `canary` on this log (none for ""), the same each time for the same log."""
     if not canary:
         return NO_FAULTS
-    workload = execution.workload
+    workload, log = execution.workload, execution.log
+    modes = plan.simple or (Points.FSYNC,)
+    points = {point for mode in modes for point in crash_points(log, execution.history, mode, log.start)}
     rng = random.Random(f"{canary}/{workload.seed}")
-    scene = Scene(execution.log, points, workload.fs, execution.history.known_ids(), rng)
+    scene = Scene(log, sorted(points), workload.fs, execution.history.known_ids(), rng)
     return plan_faults(canary, scene)

@@ -1,8 +1,9 @@
 """Finding: a forbidden verdict with everything needed to see it again, as a directory of text files.
 
 `findings/<id>/` holds finding.json (what and how often), repro.workload, crash.json, history.jsonl,
-kmsg.txt and writes.log.gz (the device log in dm-log-writes format, with its times). The database is
-only an index over these.
+kmsg.txt and writes.log.gz (the device log in dm-log-writes format, with its times). A crash during
+recovery has recovery-1.log.gz, too, and so on: running recovery again need not write the same. The
+database is only an index over these.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from fuzzer.campaign.examine import Forbidden
+from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution
 from fuzzer.errors import InputError
 from fuzzer.state.history import History, format_history, parse_history
@@ -27,12 +28,15 @@ from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse as parse_workload
 from fuzzer.writelog.crash import CrashState
-from fuzzer.writelog.format import Log, read_log, times_path
+from fuzzer.writelog.format import Log, read_log, times_path, write_log
 from fuzzer.writelog.joined import RunLog, split_log, write_joined
+from fuzzer.writelog.recipe import MAX_CUTS, format_recipe, parse_recipe
 
 FINDING_VERSION = 1
 _MAX_LOG_BYTES = 256 << 20
 """Larger logs are not kept with the finding; the workload can still be run again."""
+
+_RECOVERY_LOG = "recovery-{}.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,7 @@ class Origin:
 def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> Finding:
     """Name a forbidden state. The id is a hash of workload, crash state and promise broken."""
     workload, first = execution.workload, forbidden.judgement.violations[0]
-    state = forbidden.state.to_json() if forbidden.state else {}
+    state = format_recipe(forbidden.state) if forbidden.state else {}
     key = json.dumps([format_workload(workload), state, forbidden.bucket, origin.canary, first.found])
     return Finding(
         id=f"{workload.fs}-{first.rule}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
@@ -112,14 +116,17 @@ def save_finding(directory: Path, finding: Finding, execution: Execution, forbid
     state = forbidden.state
     lines = (*execution.live.kernel_log, *(forbidden.recovery.kernel_log if state else ()))
     _write(draft / "repro.workload", format_workload(execution.workload))
-    _write(
-        draft / "crash.json",
-        json.dumps(state.to_json() if state else {"crash": 0, "view": forbidden.view}) + "\n",
-    )
+    recipe = format_recipe(state) if state else {"crash": 0, "view": forbidden.view}
+    _write(draft / "crash.json", json.dumps(recipe) + "\n")
     _write(draft / "history.jsonl", "".join(f"{line}\n" for line in format_history(execution.history)))
     _write(draft / "kmsg.txt", "".join(f"{line}\n" for line in lines))
     if state:
-        _save_log(draft, execution.log)
+        write_joined(draft / "writes.log", execution.log)
+        _pack_log(draft / "writes.log")
+        for number, log in enumerate(forbidden.recoveries, 1):
+            path = draft / _RECOVERY_LOG.format(number)
+            write_log(path, [(log, log.entries)])
+            _pack_log(path)
     write_facts(draft, finding)
     draft.chmod(0o755)
     draft.rename(final)
@@ -151,9 +158,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _save_log(draft: Path, log: RunLog) -> None:
-    path = draft / "writes.log"
-    write_joined(path, log)
+def _pack_log(path: Path) -> None:
+    """Compress a log and its times, or drop them if they are too large."""
     for part in (path, times_path(path)):
         if part.exists() and part.stat().st_size <= _MAX_LOG_BYTES:
             with part.open("rb") as plain, gzip.open(f"{part}.gz", "wb", compresslevel=3) as packed:
@@ -211,22 +217,33 @@ def load_finding(directory: Path) -> Saved:
         view = View(recipe.get("view", View.CACHE))
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise InputError(f"damaged finding: {error!r}", place=str(directory)) from error
-    state = CrashState.from_json(recipe) if recipe.get("crash") else None
+    state = None if recipe.get("crash") == 0 else parse_recipe(recipe)
     return Saved(finding, workload, state, history, directory, view)
 
 
 def load_run_log(directory: Path, scratch: Path) -> RunLog | None:
     """Unpack and read the saved device log into the directory `scratch`; None if it was not kept."""
-    packed = directory / "writes.log.gz"
-    if not packed.exists():
+    log = _unpack_log(directory, "writes.log", scratch)
+    return None if log is None else split_log(log)
+
+
+def load_recoveries(directory: Path, scratch: Path) -> tuple[Log, ...]:
+    """The logs of recoveries that a crash state goes through, the outermost first."""
+    names = (_RECOVERY_LOG.format(number) for number in range(1, MAX_CUTS))
+    logs = (_unpack_log(directory, name, scratch) for name in names)
+    return tuple(log for log in logs if log is not None)
+
+
+def _unpack_log(directory: Path, name: str, scratch: Path) -> Log | None:
+    if not (directory / f"{name}.gz").exists():
         return None
-    path = scratch / "writes.log"
+    path = scratch / name
     for part in (path, times_path(path)):
         source = directory / f"{part.name}.gz"
         if source.exists():
             with gzip.open(source, "rb") as file, part.open("wb") as plain:
                 shutil.copyfileobj(file, plain)
-    log: Log = read_log(path, mapped=False)
+    log = read_log(path, mapped=False)
     for part in (path, times_path(path)):
         part.unlink(missing_ok=True)
-    return split_log(log)
+    return log

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
-from fuzzer.campaign.examine import Forbidden
+from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.finding import Finding, Origin, save_finding
 from fuzzer.errors import HangError

@@ -7,22 +7,30 @@ be used, the kernel does not complain and neither does the checker.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.examine import Examination, Forbidden
-from fuzzer.campaign.lane import CrashLane
-from fuzzer.campaign.recover import Look, depth_of, recover
+from fuzzer.campaign.again import crash_again, sampler
+from fuzzer.campaign.examiner import Examination, Examiner, Forbidden, Place
+from fuzzer.campaign.lane import CrashLane, Lane
+from fuzzer.campaign.recover import Look
 from fuzzer.errors import InputError
 from fuzzer.state.history import History
-from fuzzer.writelog.crash import CrashState, Kept, Points, StateBuilder, crash_points, states_at
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.crash import LIVE, CrashState, Kept, StateBuilder
 from fuzzer.writelog.format import MAX_DEVICE_BYTES, read_log
 from fuzzer.writelog.image import BLOCK_BYTES, Image
 from fuzzer.writelog.joined import RunLog, base_image, device_bytes, split_log
 from fuzzer.writelog.model import MARK_MKFS, SYNC_MARK_PREFIX
+from fuzzer.writelog.points import Plan, Points
+from fuzzer.writelog.sample import choose_states
 from fuzzer.writelog.superblock import find_superblock
-from oracles import PROFILES, judge
+from oracles import PROFILES, Judgement, judge
+
+_SEED = "replay"
+"""One log and one plan always give the same states."""
 
 _NOTHING_KNOWN = History(())
 
@@ -31,17 +39,19 @@ _NOTHING_KNOWN = History(())
 class Recorded:
     """A log that can be replayed: the file system it starts from, and where to cut it.
 
-    `complete` says that the recorder ended it in good order.
+    `states` are those of `plan`, in building order. `complete` says that the recorder ended the log in good
+    order.
     """
 
     fs: str
     base: Image
     log: RunLog
-    points: tuple[int, ...]
+    plan: Plan
+    states: tuple[CrashState, ...]
     complete: bool
 
 
-def load_recorded(path: Path, mode: Points, fs: str = "", size_bytes: int = 0) -> Recorded:
+def load_recorded(path: Path, plan: Plan, fs: str = "", size_bytes: int = 0) -> Recorded:
     """Read the log at `path`. `fs` and `size_bytes` (of the device) are found out if not given.
 
     InputError if it is no log, has no mark `mkfs` or no file system before it, or no point to cut at.
@@ -61,11 +71,13 @@ def load_recorded(path: Path, mode: Points, fs: str = "", size_bytes: int = 0) -
         raise InputError(f"no btrfs or xfs before the mark `{MARK_MKFS}`", place=str(path), hint="give --fs")
     if found is not None and not size_bytes and needed < found.size_bytes <= MAX_DEVICE_BYTES:
         base = base_image(log, -(-found.size_bytes // BLOCK_BYTES) * BLOCK_BYTES)
+    fs = fs or (found.fs if found else "")
     return Recorded(
-        fs=fs or (found.fs if found else ""),
+        fs=fs,
         base=base,
         log=log,
-        points=_points(log, mode, path),
+        plan=plan,
+        states=_states(log, plan, fs, path),
         complete=whole.is_complete,
     )
 
@@ -80,48 +92,30 @@ def _checked_size(given: int, needed: int, path: Path) -> int:
     return given or needed
 
 
-def _points(log: RunLog, mode: Points, path: Path) -> tuple[int, ...]:
-    """Where to cut. What a sync call made durable is only known here from marks."""
-    if mode is not Points.FSYNC:
-        return crash_points(log, _NOTHING_KNOWN, mode, log.start)
-    marks = [e.index + 1 for e in log.entries[log.start :] if e.mark.startswith(SYNC_MARK_PREFIX)]
-    if not marks:
-        raise InputError(
-            f"the log has no `{SYNC_MARK_PREFIX}…` marks, so it does not say where sync calls returned",
-            place=str(path),
-            hint="use --points flush, which cuts after every flush",
-        )
-    return tuple(marks)
+def _states(log: RunLog, plan: Plan, fs: str, path: Path) -> tuple[CrashState, ...]:
+    """The states to look at, the end of the log last.
+
+    What a sync call made durable is only known here from marks. Where there are none, recovery alone
+    crashes again what every flush left.
+    """
+    entries = log.entries
+    if Points.FSYNC in plan.simple and not any(e.mark.startswith(SYNC_MARK_PREFIX) for e in entries):
+        if Points.FSYNC in plan.modes:
+            raise InputError(
+                f"the log has no `{SYNC_MARK_PREFIX}…` marks, so it does not say where sync calls returned",
+                place=str(path),
+                hint="use --points flush, which cuts after every flush",
+            )
+        plan = replace(plan, modes=(Points.FLUSH, *plan.modes))
+    states = choose_states(log, _NOTHING_KNOWN, plan, random.Random(_SEED), fs=fs, start=log.start)
+    return tuple(dict.fromkeys((*states, CrashState(len(entries), Kept.EVERYTHING))))
 
 
-@dataclass(slots=True)
-class _Replay:
-    lane: CrashLane
-    recorded: Recorded
-    look: Look
-    report: Callable[[Forbidden], None]
-    seen: set[int]
-    found: dict[tuple[str, str], Forbidden]
-    states: int = 0
-    judged: int = 0
-    no_promise: int = 0
-
-    def look_at(self, state: CrashState, image: Image) -> None:
-        """Recover and judge; what is wrong is reported the first time a rule is broken this way."""
-        self.states += 1
-        if image.digest in self.seen:
-            return
-        self.seen.add(image.digest)
-        recovery = recover(self.lane, image, self.look, depth_of(image))
-        with self.lane.times.phase("judge"):
-            judgement = judge(PROFILES[self.recorded.fs], recovery)
-        self.judged += judgement.judged
-        self.no_promise += judgement.no_promise
-        if judgement.violations:
-            forbidden = Forbidden(state, judgement, recovery)
-            if forbidden.rule_and_kind not in self.found:
-                self.found[forbidden.rule_and_kind] = forbidden
-                self.report(forbidden)
+def _file(place: Place, judgement: Judgement, recovery: Recovery) -> Forbidden:
+    """Without a history, what is wrong is all there is to tell findings apart."""
+    first = judgement.violations[0]
+    bucket = f"{first.rule}/{first.kind}"
+    return Forbidden(place.state, judgement, recovery, bucket=bucket, recoveries=place.recoveries)
 
 
 def replay(
@@ -130,25 +124,23 @@ def replay(
     report: Callable[[Forbidden], None],
     stop: Callable[[], bool] = lambda: False,
 ) -> Examination:
-    """Look at every crash state, and at the end of the log; equal images once.
+    """Look at the crash states of the plan, and at the end of the log; equal images once.
 
     `report` gets the first forbidden state of each (rule, kind) as it is found; `stop` is asked
-    between states.
+    between states. Recoveries are crashed only in a lane that can record.
     """
+    log, plan, profile = recorded.log, recorded.plan, PROFILES[recorded.fs]
     look = Look(fs=recorded.fs, mount_options="", known=_NOTHING_KNOWN.known_ids(), fresh=recorded.base)
-    run = _Replay(lane, recorded, look, report, set(), {})
-    builder = StateBuilder(recorded.base, recorded.log, recorded.log.start)
-    end = CrashState(len(recorded.log.entries), Kept.EVERYTHING)
-    for state in (*states_at(recorded.points), end):
+    examiner = Examiner(lane, look, lambda recovery, _: judge(profile, recovery), _file, report)
+    builder, rng = StateBuilder(recorded.base, log, log.start), random.Random(_SEED)
+    outer = sampler(plan.recovery_states(len(recorded.states)), rng)
+    for state in recorded.states:
         if stop():
             break
         with lane.times.phase("build"):
-            image = builder.at(state)
-        run.look_at(state, image)
-    return Examination(
-        states=run.states,
-        unique=len(run.seen),
-        judged=run.judged,
-        no_promise=run.no_promise,
-        forbidden=tuple(run.found.values()),
-    )
+            place = Place(state, LIVE, builder.at(state))
+        if examiner.look_at(place):
+            outer.offer(place)
+    if isinstance(lane, Lane):
+        crash_again(lane, examiner, outer.kept, rng, stop)
+    return examiner.result()

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.examine import Examination, Forbidden, examine, examine_one, faults_for
+from fuzzer.campaign.examine import examine, examine_one, faults_for
+from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import (
     Finding,
     Origin,
     Saved,
+    load_recoveries,
     load_run_log,
     make_finding,
     save_finding,
@@ -22,8 +24,8 @@ from fuzzer.campaign.lane import Lane
 from fuzzer.state.recovery import Recovery
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
-from fuzzer.writelog.crash import Points, crash_points
 from fuzzer.writelog.joined import base_image
+from fuzzer.writelog.points import Plan, parse_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +41,18 @@ class Attempt:
         return tuple(planted(forbidden.bucket, self.canary) for forbidden in self.examination.forbidden)
 
 
-def attempts(
-    lane: Lane, workload: Workload, times: int, points: Points, canary: str = ""
-) -> Iterator[Attempt]:
+def attempts(lane: Lane, workload: Workload, times: int, plan: Plan, canary: str = "") -> Iterator[Attempt]:
     """Run the workload `times` times, each on a fresh file system."""
     for _ in range(times):
         execution = execute(lane, workload)
-        yield Attempt(execution, examine(lane, execution, points, canary), canary)
+        yield Attempt(execution, examine(lane, execution, plan, canary), canary)
 
 
 def run_and_keep(
     lane: Lane,
     workload: Workload,
     times: int,
+    plan: Plan,
     origin: Origin,
     directory: Path,
     report: Callable[[Attempt], None],
@@ -59,7 +60,7 @@ def run_and_keep(
     """Run `times` times and save the first finding of each bucket, with how often it showed."""
     first: dict[str, tuple[Execution, Forbidden]] = {}
     hits: Counter[str] = Counter()
-    for attempt in attempts(lane, workload, times, Points(origin.points), origin.canary):
+    for attempt in attempts(lane, workload, times, plan, origin.canary):
         hits.update(attempt.buckets)
         for bucket, forbidden in zip(attempt.buckets, attempt.examination.forbidden, strict=True):
             first.setdefault(bucket, (attempt.execution, forbidden))
@@ -83,8 +84,9 @@ def recheck(lane: Lane, saved: Saved) -> Forbidden | None:
         return None
     base = base_image(log, saved.workload.size)
     execution = Execution(saved.workload, saved.history, base, log, Recovery())
-    points = crash_points(log, saved.history, Points(saved.finding.points), log.start)
-    return examine_one(lane, execution, saved.state, faults_for(execution, points, saved.finding.canary))
+    faults = faults_for(execution, parse_plan(saved.finding.points), saved.finding.canary)
+    recoveries = load_recoveries(saved.directory, lane.directory)
+    return examine_one(lane, execution, saved.state, faults, recoveries)
 
 
 def has_state(saved: Saved) -> bool:

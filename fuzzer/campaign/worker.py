@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fuzzer.campaign.examine import THOROUGH, Care, Examination, Forbidden, examine, examine_one
+from fuzzer.campaign.examine import THOROUGH, Care, examine, examine_one
+from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
@@ -28,7 +29,8 @@ from fuzzer.kernel.probe import missing
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
-from fuzzer.writelog.crash import NO_FAULTS, Points
+from fuzzer.writelog.crash import NO_FAULTS
+from fuzzer.writelog.points import Plan, Points
 from oracles import Violation
 
 STUCK = 71
@@ -38,9 +40,18 @@ EXAMPLES_PER_BUCKET = 3
 """Findings kept per bucket and worker; further sightings are only counted."""
 
 
+DEEP_EVERY = 10
+"""One workload in this many is also looked at in the states that have to be sampled."""
+
+_DEEP = Plan((Points.FSYNC, Points.SUBSET, Points.TORN, Points.RECOVERY), each=32)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuzzOptions:
-    """What a campaign was asked to do. `deadline` is on the monotonic clock, seconds."""
+    """What a campaign was asked to do. `deadline` is on the monotonic clock, seconds.
+
+    Without a `plan`, workloads are looked at as `plan_of` says.
+    """
 
     directory: Path
     filesystems: tuple[str, ...]
@@ -49,10 +60,15 @@ class FuzzOptions:
     jobs: int
     deadline: float
     recorder: str
-    points: Points
+    plan: Plan | None
     canary: str
     origin: Origin
     care: Care = THOROUGH
+
+
+def plan_of(index: int) -> Plan:
+    """Which crash states of the `index`-th workload to look at: one in `DEEP_EVERY` is looked at closely."""
+    return _DEEP if index % DEEP_EVERY == DEEP_EVERY - 1 else Plan()
 
 
 def work(options: FuzzOptions, number: int, first: int, send: Send) -> int:
@@ -93,10 +109,9 @@ class _Worker:
         except HangError as error:
             self._hang(workload, error)
         options = self.options
-        examination = examine(
-            self.lane, execution, options.points, options.canary, stop=self.stop, care=options.care
-        )
-        self._report(execution, examination)
+        plan = options.plan or plan_of(index)
+        examination = examine(self.lane, execution, plan, options.canary, stop=self.stop, care=options.care)
+        self._report(execution, examination, plan)
         self._send(
             event="workload",
             index=index,
@@ -119,25 +134,28 @@ class _Worker:
             file.flush()
             os.fsync(file.fileno())
 
-    def _report(self, execution: Execution, examination: Examination) -> None:
+    def _report(self, execution: Execution, examination: Examination, plan: Plan) -> None:
         for forbidden in examination.forbidden:
             self.kept[forbidden.bucket] += 1
             if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
                 bucket = planted(forbidden.bucket, self.options.canary)
                 self._send(event="hit", bucket=bucket, known=forbidden.known)
                 continue
-            finding = make_finding(execution, forbidden, self._origin(execution, forbidden))
+            finding = make_finding(execution, forbidden, self._origin(execution, forbidden, plan))
             save_finding(self.options.directory / "findings", finding, execution, forbidden)
             self._send(event="finding", canary=finding.canary, **finding.summary())
 
-    def _origin(self, execution: Execution, forbidden: Forbidden) -> Origin:
+    def _origin(self, execution: Execution, forbidden: Forbidden, plan: Plan) -> Origin:
         """A finding counts for the canary only if the same state is allowed without the damage."""
-        if not self.options.canary:
-            return self.options.origin
+        origin = replace(self.options.origin, points=str(plan))
+        if not origin.canary:
+            return origin
         state = forbidden.state
-        honest = examine_one(self.lane, execution, state, NO_FAULTS) if state else forbidden
+        honest: Forbidden | None = forbidden
+        if state is not None:
+            honest = examine_one(self.lane, execution, state, NO_FAULTS, forbidden.recoveries)
         planted = honest is None or not _breaks(honest, forbidden.judgement.violations[0])
-        return replace(self.options.origin, canary=self.options.canary if planted else "")
+        return origin if planted else replace(origin, canary="")
 
     def _hang(self, workload: Workload, error: HangError) -> NoReturn:
         """Actors that could not be killed: report, and leave; the coordinator cleans up."""

@@ -23,11 +23,12 @@ from fuzzer.cli.options import (
     directory_option,
     fs_option,
     json_option,
-    points_option,
+    make_plan,
+    plan_options,
     recorder_option,
 )
 from fuzzer.errors import ExitCode
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Plan, Points
 
 
 @click.command("fuzz")
@@ -38,7 +39,7 @@ from fuzzer.writelog.crash import Points
     "--seed", type=click.IntRange(0), default=None, help="Seed of the workloads (kept by the campaign)."
 )
 @click.option("--no-corpus", is_flag=True, help="Only generated workloads.")
-@points_option
+@plan_options(None)
 @recorder_option
 @canary_option
 @directory_option
@@ -51,7 +52,8 @@ def fuzz_command(
     jobs: int | None,
     seed: int | None,
     no_corpus: bool,
-    points: str,
+    points: str | None,
+    states: int | None,
     recorder: str,
     canary: str,
     directory: Path,
@@ -59,7 +61,10 @@ def fuzz_command(
 ) -> None:
     """Fuzz btrfs and xfs on loop devices; starts or resumes the campaign in --dir.
 
-    Exit status 1 if anything was found that is not a known bug (crashes/known.toml).
+    Without --points, the power is cut after every sync call, and for one workload in ten also in sampled
+    subset, torn and recovery states. Exit status 1 if anything was found that is not a known bug
+    (crashes/known.toml).
+
     Example: powercut fuzz --fs btrfs --time 60s
     """
     chosen = filesystems or FILESYSTEMS
@@ -76,9 +81,9 @@ def fuzz_command(
             jobs=jobs or default_jobs(),
             deadline=time.monotonic() + seconds,
             recorder=recorder,
-            points=Points(points),
+            plan=_plan(points, states),
             canary=canary,
-            origin=origin(points=points, canary=canary, recorder=recorder),
+            origin=origin(points=points or "", canary=canary, recorder=recorder),
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)
@@ -96,13 +101,21 @@ def _seed(index: Index, given: int | None) -> int:
     return kept
 
 
+def _plan(points: str | None, states: int | None) -> Plan | None:
+    """The plan asked for; None leaves it to the campaign."""
+    return None if points is None and states is None else make_plan(points or str(Points.FSYNC), states)
+
+
 def _first_line(options: FuzzOptions, source: Generated) -> str:
     """The command that repeats this run."""
     fs = " ".join(f"--fs {name}" for name in options.filesystems)
     more = f" --canary {options.canary}" if options.canary else ""
     more += "" if source.corpus else " --no-corpus"
+    if options.plan is not None:
+        more += f" --points {options.plan}"
+        more += f" --states {options.plan.states}" if options.plan.states else ""
     return (
-        f"powercut fuzz {fs} --seed {source.seed} --points {options.points} --recorder {options.recorder}"
+        f"powercut fuzz {fs} --seed {source.seed} --recorder {options.recorder}"
         f"{more} (from workload {options.first}, {options.jobs} workers, kernel {options.origin.kernel})"
     )
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from fuzzer.errors import InputError
 from fuzzer.writelog.canary import CANARIES
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import SAMPLED_STATES, Plan, Points, parse_plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,15 +61,47 @@ def fs_option(function: F) -> F:
     )(function)
 
 
-def points_option(function: F) -> F:
-    """`--points`: where to cut the power."""
-    return click.option(
-        "--points",
-        type=click.Choice([str(p) for p in Points]),
-        default=str(Points.FSYNC),
-        show_default=True,
-        help="Where to cut the power: after every sync call, flush, forced write, or every write.",
-    )(function)
+class _Modes(click.ParamType[str]):
+    """A comma list of `Points`."""
+
+    name = "points"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "MODE[,MODE...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(parse_plan(value))
+        except InputError as error:
+            self.fail(f"{error}; {error.hint}", param, ctx)
+
+
+def plan_options(default: Points | None) -> Callable[[F], F]:
+    """`--points` and `--states`: which crash states to look at. None: the command has its own default."""
+
+    def decorate(function: F) -> F:
+        function = click.option(
+            "--states",
+            type=click.IntRange(1, 1_000_000),
+            default=None,
+            help="At most so many crash states per workload; otherwise all, but of subset, torn and recovery "
+            f"{SAMPLED_STATES} each.",
+        )(function)
+        return click.option(
+            "--points",
+            type=_Modes(),
+            default=default and str(default),
+            show_default=default is not None,
+            help="Cut the power after every sync call (fsync), flush, forced write (fua), or write; keep any "
+            "subset of what was not flushed; with torn writes; again during recovery. Comma list.",
+        )(function)
+
+    return decorate
+
+
+def make_plan(points: str, states: int | None) -> Plan:
+    """What `plan_options` asked for."""
+    return parse_plan(points, states or 0)
 
 
 def recorder_option(function: F) -> F:

@@ -8,25 +8,20 @@ from pathlib import Path
 
 import click
 
-from fuzzer.campaign.examine import Examination, Forbidden
-from fuzzer.campaign.lane import open_crash_lane
+from fuzzer.campaign.examiner import Examination, Forbidden
+from fuzzer.campaign.lane import open_crash_lane, open_lane
 from fuzzer.campaign.monitor import Monitor
 from fuzzer.campaign.replay import load_recorded, replay
 from fuzzer.campaign.session import prepare
-from fuzzer.cli.options import FILESYSTEMS, json_option
+from fuzzer.cli.options import FILESYSTEMS, json_option, make_plan, plan_options
 from fuzzer.errors import ExitCode
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Points
+from fuzzer.writelog.recipe import format_recipe
 
 
 @click.command("replay")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option(
-    "--points",
-    type=click.Choice([str(p) for p in Points]),
-    default=str(Points.FLUSH),
-    show_default=True,
-    help="Where to cut the power; fsync needs `sync:` marks in the log.",
-)
+@plan_options(Points.FLUSH)
 @click.option("--fs", type=click.Choice(FILESYSTEMS), default=None, help="File system; seen from the log.")
 @click.option("--size", type=click.IntRange(1), default=None, help="Bytes of the device; seen from the log.")
 @click.option(
@@ -38,16 +33,25 @@ from fuzzer.writelog.crash import Points
 )
 @json_option
 def replay_command(
-    log: Path, points: str, fs: str | None, size: int | None, directory: Path | None, as_json: bool
+    log: Path,
+    points: str,
+    states: int | None,
+    fs: str | None,
+    size: int | None,
+    directory: Path | None,
+    as_json: bool,
 ) -> ExitCode:
     """Recover every crash state of LOG, a dm-log-writes log with the mark `mkfs`.
 
-    Nothing is known of the workload, so only rules that hold for every state are asked.
+    Nothing is known of the workload, so only rules that hold for every state are asked. Without `sync:`
+    marks in the log there are no fsync points.
     Example: powercut replay writes.log --points fua
     """
-    recorded = load_recorded(log, Points(points), fs or "", size or 0)
+    plan = make_plan(points, states)
+    recorded = load_recorded(log, plan, fs or "", size or 0)
     monitor = Monitor(as_json)
-    prepare((recorded.fs,), "none")
+    again = Points.RECOVERY in plan.modes
+    prepare((recorded.fs,), "auto" if again else "none")
     if not recorded.complete:
         monitor.say(f"{log} has no end mark: the recording was cut short, its end is taken as a crash")
     started = time.monotonic()
@@ -57,7 +61,7 @@ def replay_command(
         lines.append(_finding(forbidden))
         click.echo(json.dumps(lines[-1]) if as_json else _line(forbidden))
 
-    with open_crash_lane() as lane:
+    with open_lane("auto") if again else open_crash_lane() as lane:
         examination = replay(lane, recorded, report)
     summary = _summary(examination, time.monotonic() - started, directory)
     if directory is not None:
@@ -77,7 +81,7 @@ def replay_command(
 def _finding(forbidden: Forbidden) -> dict[str, object]:
     assert forbidden.state is not None
     first = forbidden.judgement.violations[0]
-    return {"event": "finding", "state": forbidden.state.to_json(), **first.to_json()}
+    return {"event": "finding", "state": format_recipe(forbidden.state), **first.to_json()}
 
 
 def _line(forbidden: Forbidden) -> str:

@@ -19,7 +19,8 @@ from fuzzer.cli.options import (
     directory_option,
     fs_option,
     json_option,
-    points_option,
+    make_plan,
+    plan_options,
     recorder_option,
 )
 from fuzzer.errors import ExitCode, InputError
@@ -27,6 +28,7 @@ from fuzzer.kernel.probe import require
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import parse_bytes
 from fuzzer.workload.validate import validate
+from fuzzer.writelog.points import Points
 
 _MAX_FILE_BYTES = 2 << 20
 """Workload files are small; the parser refuses more than it can mean, this refuses to read it."""
@@ -38,7 +40,7 @@ _MAX_FILE_BYTES = 2 << 20
 )
 @fs_option
 @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Runs of each.")
-@points_option
+@plan_options(Points.FSYNC)
 @recorder_option
 @canary_option
 @directory_option
@@ -50,6 +52,7 @@ def run_command(
     filesystems: tuple[str, ...],
     repeat: int,
     points: str,
+    states: int | None,
     recorder: str,
     canary: str,
     directory: Path,
@@ -66,9 +69,10 @@ def run_command(
     started = time.monotonic()
     tally = _Tally(monitor)
     with open_index(directory, create=True) as index, open_lane(recorder) as lane:
+        plan = make_plan(points, states)
         facts = origin(points=points, canary=canary, recorder=lane.recorder.name)
         for path, workload in jobs:
-            for finding in run_and_keep(lane, workload, repeat, facts, directory, tally.add):
+            for finding in run_and_keep(lane, workload, repeat, plan, facts, directory, tally.add):
                 index.put_finding(finding)
                 tally.findings += 1
                 tally.known += bool(finding.known)

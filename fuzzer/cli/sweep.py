@@ -25,7 +25,7 @@ from fuzzer.cli.options import (
 )
 from fuzzer.errors import ExitCode
 from fuzzer.workload.sweep import LENGTHS
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Plan
 
 _CARE = Care(last_only=True, full_every=4)
 """A shorter sweep has cut at the earlier sync calls. Checkers cost more than all the rest of a state, and
@@ -78,9 +78,9 @@ def sweep_command(
             jobs=jobs or default_jobs(),
             deadline=math.inf,
             recorder=recorder,
-            points=Points.FSYNC,
+            plan=Plan(),
             canary=canary,
-            origin=origin(points=Points.FSYNC, canary=canary, recorder=recorder),
+            origin=origin(points=str(Plan()), canary=canary, recorder=recorder),
             care=_CARE,
         )
         for fs, size in source.sizes.items():

@@ -15,6 +15,7 @@ from fuzzer.state.stamps import Words, decode
 from fuzzer.writelog.crash import NO_FAULTS, Faults
 from fuzzer.writelog.image import BLOCK_BYTES
 from fuzzer.writelog.joined import RunLog
+from fuzzer.writelog.metadata import is_commit
 from fuzzer.writelog.model import Entry, Flag
 
 _SUPER_OFFSET = {"btrfs": 65536, "xfs": 0}
@@ -59,6 +60,18 @@ def _drop_flush(scene: Scene) -> Faults:
     """A flush the device acknowledged and did not do."""
     found = _last_flush(scene)
     return Faults(dead_flushes=frozenset({found[0].index})) if found else NO_FAULTS
+
+
+def _weak_flush(scene: Scene) -> Faults:
+    """Flushes ahead of a superblock or log write do nothing, those behind it do all their work.
+
+    When a sync call returns all is well; only between the two is there a state that has the new
+    superblock or log record and not what it stands for. A flush between two of them is left alone.
+    """
+    entries = scene.log.entries[scene.log.start :]
+    commits = {e.index for e in entries if is_commit(scene.fs, scene.log.payload(e))}
+    ahead = {i - 1 for i in commits if i - 2 not in commits}
+    return Faults(dead_flushes=frozenset(e.index for e in entries if e.is_flush and e.index in ahead))
 
 
 def _drop_fua(scene: Scene) -> Faults:
@@ -149,6 +162,7 @@ def _truncate_size(scene: Scene) -> Faults:
 
 CANARIES: dict[str, Callable[[Scene], Faults]] = {
     "drop-flush": _drop_flush,
+    "weak-flush": _weak_flush,
     "drop-fua": _drop_fua,
     "lose-block": _lose_block,
     "swap-blocks": _swap_blocks,

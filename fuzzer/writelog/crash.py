@@ -1,9 +1,9 @@
 """Crash states: which part of a log survived, and the images they are.
 
 Durable at a crash point is everything completed before a completed flush arrived, plus completed FUA
-writes (Documentation/block/writeback_cache_control.rst). Every point is looked at in the *worst*
-legal state (only what is durable) and the *best* (everything completed); a missing flush shows only
-in the worst.
+writes (Documentation/block/writeback_cache_control.rst). Of the other completed writes and discards,
+the *open* ones, any may survive, whole or in part; those that do take effect in log order. Our
+recorders carry out one request after the other, so nothing is in flight that the log does not have.
 """
 
 from __future__ import annotations
@@ -20,41 +20,45 @@ from fuzzer.workload.model import SETUP
 from fuzzer.writelog.image import Image
 from fuzzer.writelog.model import SYNC_MARK_PREFIX, Entry, Flag
 
-
-class Points(StrEnum):
-    """Where to cut the power."""
-
-    FSYNC = "fsync"
-    FLUSH = "flush"
-    FUA = "fua"
-    WRITE = "write"
+Span = tuple[int, int]
+"""A byte range [start, end) inside what an entry writes."""
 
 
 class Kept(StrEnum):
-    """What survived of the writes that are not durable at the crash point."""
+    """What survived of the open entries, where it is not a choice of them."""
 
     NOTHING = "nothing"
     EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
+class Torn:
+    """Of the write with index `entry` only `spans` reached the medium: ascending, apart, in sectors."""
+
+    entry: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CrashState:
-    """Power is cut after the first `point` entries; `kept` of the undurable ones survive."""
+    """Power is cut after the first `point` entries; `kept` of the entries open there survive.
+
+    `kept` may be the ascending indexes of those that do, some of them `torn`. `again` is a second cut,
+    while the kernel recovered from this one. `recipe.py` has the text of it.
+    """
 
     point: int
-    kept: Kept
+    kept: Kept | tuple[int, ...]
+    torn: tuple[Torn, ...] = ()
+    again: Again | None = None
 
-    def to_json(self) -> dict[str, int | str]:
-        return {"crash": 1, "point": self.point, "kept": str(self.kept)}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> CrashState:
-        """Inverse of `to_json`; InputError on anything else."""
-        point, kept = data.get("point"), data.get("kept")
-        known = data.get("crash") == 1 and isinstance(kept, str) and kept in set(Kept)
-        if not known or not isinstance(point, int) or point < 0:
-            raise InputError(f"not a crash state of version 1: {dict(data)!r}")
-        return cls(point, Kept(str(kept)))
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A cut in the log of a recovery. `log` is the digest of that log, in which `state` counts."""
+
+    log: str
+    state: CrashState
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +83,15 @@ class LogData(Protocol):
     @property
     def entries(self) -> tuple[Entry, ...]: ...
 
+    @property
+    def sector_bytes(self) -> int: ...
+
     def payload(self, entry: Entry) -> memoryview: ...
 
 
-def crash_points(log: LogData, history: History, mode: Points, start: int = 0) -> tuple[int, ...]:
-    """Positions in the log after `start` to cut at, ascending, each once."""
-    if mode is Points.FSYNC:
-        points = _sync_points(log.entries, history)
-    elif mode is Points.FLUSH:
-        points = [e.index + 1 for e in log.entries if e.is_flush]
-    elif mode is Points.FUA:
-        points = [e.index + 1 for e in log.entries if e.is_flush or e.flags & Flag.FUA]
-    else:
-        points = [e.index + 1 for e in log.entries if not e.is_mark]
-    return tuple(sorted({point for point in points if point > start}))
-
-
-def _sync_points(entries: tuple[Entry, ...], history: History) -> list[int]:
-    if not _timed(entries):
+def sync_points(entries: tuple[Entry, ...], history: History) -> list[int]:
+    """Positions in the log at which sync calls had returned, not sorted: those of marks, or of times."""
+    if not (_timed(entries) and history.events):
         return [e.index + 1 for e in entries if e.mark.startswith(SYNC_MARK_PREFIX)]
     done = [entry.done_ns for entry in entries]
     syncs = [e for e in history.events if e.succeeded and e.op.is_durability_point]
@@ -155,6 +150,42 @@ class Faults:
 NO_FAULTS = Faults()
 
 
+class OpenEntries:
+    """The entries that completed and are not durable, in log order, while the log goes by."""
+
+    __slots__ = ("_dead_flushes", "entries")
+
+    def __init__(self, dead_flushes: frozenset[int] = frozenset()) -> None:
+        self._dead_flushes = dead_flushes
+        self.entries: list[Entry] = []
+
+    def advance(self, entry: Entry) -> list[Entry]:
+        """Take in the next entry of the log; returns what became durable by it, in log order."""
+        durable: list[Entry] = []
+        if entry.is_flush and entry.index not in self._dead_flushes:
+            durable += self._flush(entry)
+        if entry.length:
+            self.entries.append(entry)
+        if entry.flags & Flag.FUA:
+            # It also stays open: an older write to the same block must not be put over it later.
+            durable.append(entry)
+        return durable
+
+    def _flush(self, flush: Entry) -> list[Entry]:
+        """What had completed when the flush arrived becomes durable, in log order.
+
+        FUA writes that completed while the flush was under way already are; they go over older ones again.
+        """
+        before = self.entries
+        self.entries = [e for e in before if e.done_ns > flush.arrived_ns]
+        return [e for e in before if e.done_ns <= flush.arrived_ns or e.flags & Flag.FUA]
+
+    @property
+    def may_be_lost(self) -> tuple[Entry, ...]:
+        """The open entries but those that were forced: FUA writes survive."""
+        return tuple(entry for entry in self.entries if not entry.flags & Flag.FUA)
+
+
 class StateBuilder:
     """Builds the images of crash states from `base`, the device at position `start`, forward only.
 
@@ -168,40 +199,40 @@ class StateBuilder:
         self._durable = base.fork()
         for offset, data in faults.base:
             self._durable.write(offset, data)
-        self._pending: list[Entry] = []
+        self._open = OpenEntries(faults.dead_flushes)
         self._position = start
 
+    def may_be_lost(self, point: int) -> tuple[Entry, ...]:
+        """The entries a state at `point` may do without."""
+        assert point >= self._position, "crash states are built forward only"
+        for entry in self._log.entries[self._position : point]:
+            for durable in self._open.advance(entry):
+                self._apply(self._durable, durable)
+        self._position = point
+        return self._open.may_be_lost
+
     def at(self, state: CrashState) -> Image:
-        """The image of `state`. The result may be kept; it is not changed later."""
-        assert state.point >= self._position, "crash states are built forward only"
-        for entry in self._log.entries[self._position : state.point]:
-            self._advance(entry)
-        self._position = state.point
+        """The image of `state`, not of its `again`. The result may be kept; it is not changed later.
+
+        InputError if the state is none that this log can leave behind.
+        """
+        if state.point > len(self._log.entries):
+            raise InputError(f"no crash state of this log: it has no entry {state.point - 1}")
+        choice = {entry.index for entry in self.may_be_lost(state.point)}
         image = self._durable.fork()
-        if state.kept is Kept.EVERYTHING:
-            for entry in self._pending:
+        if state.kept is Kept.NOTHING:
+            return image
+        kept = choice if state.kept is Kept.EVERYTHING else set(state.kept)
+        torn = {one.entry: one.spans for one in state.torn}
+        if not torn.keys() <= kept <= choice:
+            wrong = sorted((kept | torn.keys()) - choice)
+            raise InputError(f"no crash state of this log: entries {wrong} are not open at {state.point}")
+        for entry in self._open.entries:
+            if entry.index in torn:
+                self._apply_part(image, entry, torn[entry.index])
+            elif entry.index in kept or entry.flags & Flag.FUA:
                 self._apply(image, entry)
         return image
-
-    def _advance(self, entry: Entry) -> None:
-        if entry.is_flush and entry.index not in self._faults.dead_flushes:
-            self._flush(entry)
-        if entry.length:
-            self._pending.append(entry)
-        if entry.flags & Flag.FUA:
-            # It also stays pending: an older write to the same block must not be put over it later.
-            self._apply(self._durable, entry)
-
-    def _flush(self, flush: Entry) -> None:
-        """What had completed when the flush arrived becomes durable, in log order.
-
-        FUA writes that completed while the flush was under way already are; they go over older ones again.
-        """
-        late = [e for e in self._pending if e.done_ns > flush.arrived_ns]
-        for entry in self._pending:
-            if entry.done_ns <= flush.arrived_ns or entry.flags & Flag.FUA:
-                self._apply(self._durable, entry)
-        self._pending = late
 
     def _apply(self, image: Image, entry: Entry) -> None:
         pieces = self._faults.pieces.get(entry.index)
@@ -212,6 +243,15 @@ class StateBuilder:
             image.discard(entry.offset, entry.length)
         else:
             image.write(entry.offset, self._log.payload(entry))
+
+    def _apply_part(self, image: Image, entry: Entry, spans: tuple[Span, ...]) -> None:
+        if not entry.is_write or (spans and spans[-1][1] > entry.length):
+            raise InputError(f"no crash state of this log: entry {entry.index} cannot be torn at {spans}")
+        if entry.index in self._faults.pieces:
+            self._apply(image, entry)  # What the damage changed must not come back by tearing.
+            return
+        for first, end in spans:
+            image.write(entry.offset + first, self._log.payload(entry)[first:end])
 
 
 def states_at(points: Iterable[int]) -> Iterator[CrashState]:

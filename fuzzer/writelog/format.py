@@ -20,6 +20,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import NoReturn
 
+import xxhash
+
 from fuzzer.errors import InputError
 from fuzzer.writelog.model import MARK_END, SECTOR_BYTES, Entry, Flag
 
@@ -261,6 +263,15 @@ def write_log(path: Path, pieces: Sequence[tuple[Log, Sequence[Entry]]]) -> None
         times_path(path).write_bytes(times)
     else:
         times_path(path).unlink(missing_ok=True)
+
+
+def log_digest(log: Log) -> str:
+    """A name for what a log says: the same entries with the same data, whenever they were written."""
+    state = xxhash.xxh3_128()
+    for entry in log.entries:
+        state.update(_header_of(entry, log.sector_bytes))
+        state.update(log.payload(entry))
+    return state.hexdigest()
 
 
 def concatenate(path: Path, logs: Sequence[Log]) -> None:

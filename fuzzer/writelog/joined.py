@@ -24,6 +24,11 @@ class RunLog:
     start: int
     _parts: tuple[Log, ...]
 
+    @property
+    def sector_bytes(self) -> int:
+        """Logical sector of the device."""
+        return self._parts[0].sector_bytes
+
     def payload(self, entry: Entry) -> memoryview:
         """The bytes a write entry wrote."""
         return self._parts[0 if len(self._parts) == 1 or entry.index < self.start else 1].payload(entry)

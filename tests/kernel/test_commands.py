@@ -16,7 +16,7 @@ from fuzzer.campaign.source import Generated
 from fuzzer.errors import ExitCode
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Plan, Points
 
 pytestmark = pytest.mark.kernel
 
@@ -71,8 +71,8 @@ def test_other_points_look_at_more(points: Points, fs: str) -> None:
     workload = parse(_WORKLOAD).with_fs(fs)
     with open_lane("fuse") as lane:
         execution = execute(lane, workload)
-        few = examine(lane, execution, Points.FSYNC)
-        many = examine(lane, execution, points)
+        few = examine(lane, execution, Plan())
+        many = examine(lane, execution, Plan((points,)))
     assert few.forbidden == many.forbidden == ()
     assert many.states > few.states
 

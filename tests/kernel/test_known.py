@@ -15,7 +15,7 @@ from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import parse_bytes
 from fuzzer.writelog.canary import CANARIES
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Plan
 
 pytestmark = pytest.mark.kernel
 
@@ -31,7 +31,7 @@ def test_what_a_reviewed_workload_shows_is_known(bug: str) -> None:
     (path,) = _CRASHES.glob(f"{bug}-*/repro.workload")
     workload = parse_bytes(path.read_bytes(), str(path))
     with open_lane("fuse") as lane:
-        runs = list(attempts(lane, workload, _RUNS, Points.FSYNC))
+        runs = list(attempts(lane, workload, _RUNS, Plan()))
     assert {bucket for run in runs for bucket in run.buckets} <= {f"{workload.fs}/known/{bug}"}
 
 
@@ -41,9 +41,9 @@ def test_planted_bugs_are_not_taken_for_known_ones(fs: str) -> None:
         for index in range(_RUNS):
             workload = _one_actor(index, fs)
             execution = execute(lane, workload)
-            honest = {f.bucket for f in examine(lane, execution, Points.FSYNC).forbidden}
+            honest = {f.bucket for f in examine(lane, execution, Plan()).forbidden}
             for canary in CANARIES:
-                planted = {f.bucket for f in examine(lane, execution, Points.FSYNC, canary).forbidden}
+                planted = {f.bucket for f in examine(lane, execution, Plan(), canary).forbidden}
                 assert not {name for name in planted - honest if "/known/" in name}, (index, canary)
 
 

@@ -27,7 +27,7 @@ from fuzzer.state.tree import Tree
 from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.triage.show import describe
 from fuzzer.workload.model import Actor, Workload, op_id
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Plan
 from oracles import build_versions, judge_reads
 from tests.kernel.fresh import Fresh, fresh_file_system, op
 
@@ -215,7 +215,7 @@ def test_the_finding_names_the_view(
             patched.setattr(execute_module, "walk", wrong_walk)
             execution = execute(lane, workload)
         assert [view for view, _ in execution.views] == list(MORE_VIEWS)
-        (forbidden,) = examine(lane, execution, Points.FSYNC).forbidden
+        (forbidden,) = examine(lane, execution, Plan()).forbidden
     assert forbidden.bucket == f"{fs}/data/lost-to-zero@{bad}/write"
     facts = origin(points="fsync", canary="", recorder="fuse")
     place = save_finding(tmp_path, make_finding(execution, forbidden, facts), execution, forbidden)

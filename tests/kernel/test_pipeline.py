@@ -19,9 +19,9 @@ from fuzzer.kernel.imagefile import store_image
 from fuzzer.state.history import History
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
-from fuzzer.writelog.crash import Points
 from fuzzer.writelog.image import BLOCK_BYTES, Image
 from fuzzer.writelog.joined import full_image
+from fuzzer.writelog.points import Plan
 
 pytestmark = pytest.mark.kernel
 
@@ -42,7 +42,7 @@ def test_a_finding_survives_its_campaign(fs: str, tmp_path: Path) -> None:
     facts = origin(points="fsync", canary="lose-block", recorder="fuse")
     with open_lane("fuse") as lane:
         execution = execute(lane, workload)
-        (forbidden, *_) = examine(lane, execution, Points.FSYNC, facts.canary).forbidden
+        (forbidden, *_) = examine(lane, execution, Plan(), facts.canary).forbidden
         finding = make_finding(execution, forbidden, facts)
         place = save_finding(tmp_path / "findings", finding, execution, forbidden)
     saved = load_finding(place)

@@ -32,14 +32,13 @@ from fuzzer.writelog.crash import (
     Cut,
     Faults,
     Kept,
-    Points,
     StateBuilder,
-    crash_points,
     cut_at,
 )
 from fuzzer.writelog.image import BLOCK_BYTES, Image
 from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import Entry, Flag
+from fuzzer.writelog.points import Points, crash_points
 from oracles import PROFILES, build_versions, judge
 from oracles.versions import Versions
 

@@ -17,14 +17,14 @@ from fuzzer.writelog.crash import (
     Cut,
     Faults,
     Kept,
-    Points,
     StateBuilder,
-    crash_points,
+    Torn,
     cut_at,
     states_at,
 )
 from fuzzer.writelog.image import BLOCK_BYTES, Image
-from fuzzer.writelog.model import Entry, Flag
+from fuzzer.writelog.model import SECTOR_BYTES, Entry, Flag
+from fuzzer.writelog.points import Points, crash_points
 
 BLOCKS = 4
 WORST, BEST = Kept.NOTHING, Kept.EVERYTHING
@@ -36,6 +36,7 @@ class FakeLog:
 
     entries: tuple[Entry, ...]
     letters: str
+    sector_bytes: int = SECTOR_BYTES
 
     def payload(self, entry: Entry) -> memoryview:
         return memoryview(self.letters[entry.index].encode() * entry.length)
@@ -124,6 +125,53 @@ def test_states_go_forward_and_stay_as_they_are() -> None:
         builder.at(CrashState(5, WORST))
 
 
+def test_a_choice_of_the_open_entries() -> None:
+    """In log order, over what is durable; a forced write stays whatever else does."""
+    log = parse_log("a0 f b0 c0 D1 e1 -2")
+
+    def kept(*indexes: int) -> str:
+        builder = StateBuilder(Image(BLOCKS * BLOCK_BYTES), log)
+        return letters(builder.at(CrashState(7, indexes)))
+
+    assert kept() == "aD.."
+    assert kept(2) == "bD.."
+    assert kept(3) == "cD.."
+    assert kept(2, 3) == "cD.."
+    assert kept(2, 5) == "be.."
+    # the older write to a block that was forced does not come back
+    older = parse_log("a0 B0 c1")
+    builder = StateBuilder(Image(BLOCKS * BLOCK_BYTES), older)
+    assert letters(builder.at(CrashState(3, (0, 2)))) == "Bc.."
+
+
+def test_a_torn_write() -> None:
+    log = parse_log("a0 f b0 C1")
+    image = StateBuilder(Image(BLOCKS * BLOCK_BYTES), log).at(
+        CrashState(4, (2,), (Torn(2, ((512, 1024), (2048, 4096))),))
+    )
+    assert image.read(0, BLOCK_BYTES) == b"a" * 512 + b"b" * 512 + b"a" * 1024 + b"b" * 2048
+    assert image.read(BLOCK_BYTES, 1) == b"C"
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        pytest.param(CrashState(6, (0,)), id="durable"),
+        pytest.param(CrashState(3, (3,)), id="not written yet"),
+        pytest.param(CrashState(6, (4,)), id="forced"),
+        pytest.param(CrashState(6, (2,), (Torn(4, ((0, 512),)),)), id="a forced write is never torn"),
+        pytest.param(CrashState(6, (2,), (Torn(3, ((0, 512),)),)), id="torn and lost"),
+        pytest.param(CrashState(6, (2,), (Torn(2, ((0, 8192),)),)), id="torn behind its end"),
+        pytest.param(CrashState(6, (5,), (Torn(5, ((0, 512),)),)), id="a torn discard"),
+        pytest.param(CrashState(7, Kept.NOTHING), id="behind the end of the log"),
+    ],
+)
+def test_states_the_log_cannot_leave_are_refused(crash: CrashState) -> None:
+    builder = StateBuilder(Image(BLOCKS * BLOCK_BYTES), parse_log("a0 f b0 c0 D1 -2"))
+    with pytest.raises(InputError, match="no crash state of this log"):
+        builder.at(crash)
+
+
 def test_base_is_not_touched() -> None:
     base = Image(BLOCKS * BLOCK_BYTES)
     base.write(0, b"z" * BLOCK_BYTES)
@@ -199,6 +247,8 @@ HISTORY = Script(
         (Points.FLUSH, (2, 5)),
         (Points.FUA, (2, 4, 5)),
         (Points.WRITE, (1, 2, 4, 5)),
+        (Points.SUBSET, (1, 2, 3, 4, 5)),
+        (Points.TORN, (1, 2, 3, 4, 5)),
     ],
 )
 def test_points_of_a_timed_log(mode: Points, points: tuple[int, ...]) -> None:
@@ -246,28 +296,6 @@ def test_points_and_cuts_of_a_log_with_marks_only() -> None:
 def test_marks_only_means_every_flush_counts() -> None:
     log = parse_log("a0 b1 f c2", timed=False)
     assert (state(log, 4, WORST), state(log, 4, BEST)) == ("ab..", "abc.")
-
-
-@given(st.builds(CrashState, st.integers(0, 1 << 40), st.sampled_from(Kept)))
-def test_recipe_round_trip(crash: CrashState) -> None:
-    assert CrashState.from_json(crash.to_json()) == crash
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        {},
-        {"crash": 2, "point": 1, "kept": "nothing"},
-        {"crash": 1, "point": "1", "kept": "nothing"},
-        {"crash": 1, "point": -1, "kept": "nothing"},
-        {"crash": 1, "point": 1, "kept": "some"},
-        {"crash": 1, "point": 1, "kept": ["nothing"]},
-        {"crash": 1, "point": 1},
-    ],
-)
-def test_hostile_recipes_are_refused(recipe: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        CrashState.from_json(recipe)
 
 
 def test_setup_mark_bounds_the_actors() -> None:
