@@ -56,6 +56,7 @@ __all__ = [
     "Judgement",
     "Outcome",
     "Profile",
+    "Tally",
     "Violation",
     "build_versions",
     "judge",
@@ -86,11 +87,17 @@ def judge(
         if (rule.needs_tree and recovery.tree is None) or (rule.needs_history and known is None):
             continue
         violations += rule.check(case)
-    return Judgement(tuple(violations), tally.judged, tally.no_promise)
+        tally.done(rule.name)
+    return _judgement(violations, tally)
+
+
+def _judgement(violations: list[Violation], tally: Tally) -> Judgement:
+    return Judgement(tuple(violations), tally.judged, tally.no_promise, tally.rules, tally.reasons)
 
 
 def judge_reads(versions: Versions) -> Judgement:
     """Judge what the reads of a run returned while it ran: no crash, no tree, the same for every state."""
     tally = Tally()
-    violations = tuple(live.check_reads(versions, tally))
-    return Judgement(violations, tally.judged, tally.no_promise)
+    violations = list(live.check_reads(versions, tally))
+    tally.done("read")
+    return _judgement(violations, tally)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.tree import Tree
 from oracles.floors import Floors
 from oracles.profile import Profile
-from oracles.verdict import Violation
+from oracles.verdict import Judgement, Violation
 from oracles.versions import Versions
 
 _BY_CALL = {
@@ -24,12 +26,62 @@ _BY_CALL = {
 """Calls whose own manual page makes the promise, whatever the object is."""
 
 
+_TOP_REASONS = 3
+
+
 @dataclass(slots=True)
 class Tally:
-    """Counts of objects a rule judged, and of objects nothing is promised about."""
+    """Counts of objects rules judged, and of objects nothing is promised about.
+
+    `rules` and `reasons` are the same counts by rule, and by `rule: reason`, of rules that are `done`.
+    """
 
     judged: int = 0
     no_promise: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    _said: Counter[str] = field(default_factory=Counter)
+
+    def skip(self, reason: str) -> None:
+        """Nothing is promised about one more object; why, in a few words for people."""
+        self.no_promise += 1
+        self._said[reason] += 1
+
+    def done(self, rule: str) -> None:
+        """What was counted since the rule before was done belongs to this one."""
+        self.rules[rule] += self.judged - self.rules.total()
+        self._said["no reason given"] += self.no_promise - self.reasons.total() - self._said.total()
+        self.reasons.update({f"{rule}: {reason}": n for reason, n in self._said.items() if n})
+        self._said.clear()
+
+    def add(self, judgement: Judgement) -> None:
+        """Add what one judgement counted."""
+        self.judged += judgement.judged
+        self.no_promise += judgement.no_promise
+        self.rules.update(judgement.rules)
+        self.reasons.update(judgement.reasons)
+
+    def to_json(self) -> dict[str, object]:
+        """The part of events and summaries that says how much was judged, the largest counts first."""
+        return {
+            "judged": self.judged,
+            "no_promise": self.no_promise,
+            "judged_by_rule": dict(self.rules.most_common()),
+            "no_promise_reasons": dict(self.reasons.most_common()),
+        }
+
+    def add_json(self, counts: Mapping[str, Any]) -> None:
+        """Add what `to_json` gave."""
+        self.judged += counts["judged"]
+        self.no_promise += counts["no_promise"]
+        self.rules.update(counts["judged_by_rule"])
+        self.reasons.update(counts["no_promise_reasons"])
+
+    def words(self) -> str:
+        """For people: how much was judged, how much is not promised, and the main reasons."""
+        text = f"judged {self.judged} objects, {self.no_promise} not promised"
+        top = ", ".join(f"{n} {reason}" for reason, n in self.reasons.most_common(_TOP_REASONS))
+        return f"{text} ({top})" if top else text
 
 
 @dataclass(frozen=True, slots=True)

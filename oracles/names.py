@@ -153,7 +153,7 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
         if _otherwise(case, event, moved):
             continue
         if not case.profile.atomic_moves and case.floors.is_open_move(event):
-            case.tally.no_promise += 1
+            case.tally.skip("a move to another directory that nothing settled")
             continue
         yield Violation(
             rule="names",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 
@@ -53,6 +54,10 @@ class Judgement:
     """Objects for which a rule had a promise to check."""
     no_promise: int
     """Objects for which the contract promises nothing."""
+    rules: Mapping[str, int] = field(default_factory=dict)
+    """Objects judged, by rule."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Objects without a promise, by `rule: reason`."""
 
     @property
     def outcome(self) -> Outcome:

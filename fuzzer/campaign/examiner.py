@@ -13,7 +13,7 @@ from fuzzer.triage.facts import Facts
 from fuzzer.writelog.crash import CrashState, Cut
 from fuzzer.writelog.format import Log
 from fuzzer.writelog.image import Image
-from oracles import Judgement
+from oracles import Judgement, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,7 @@ class Examination:
 
     states: int
     unique: int
-    judged: int
-    no_promise: int
+    tally: Tally
     forbidden: tuple[Forbidden, ...]
 
 
@@ -80,8 +79,7 @@ class Examiner:
     seen: dict[int, Recovery] = field(default_factory=dict)
     found: dict[str, Forbidden] = field(default_factory=dict)
     states: int = 0
-    judged: int = 0
-    no_promise: int = 0
+    tally: Tally = field(default_factory=Tally)
     _judged_at: dict[Cut, list[Recovery]] = field(default_factory=dict)
 
     def look_at(self, place: Place) -> bool:
@@ -103,7 +101,7 @@ class Examiner:
 
     def judge_at(self, place: Place, recovery: Recovery) -> None:
         """Judge what a recovery showed, unless an equal one was judged at an equal cut."""
-        self.states += 1
+        self.states += place.view is View.CACHE  # other views are of the same state
         before = self._judged_at.setdefault(place.cut, [])
         if recovery in before:
             return
@@ -114,8 +112,7 @@ class Examiner:
 
     def take(self, place: Place, judgement: Judgement, recovery: Recovery) -> None:
         """Count a judgement, and keep it if it is the first of its bucket."""
-        self.judged += judgement.judged
-        self.no_promise += judgement.no_promise
+        self.tally.add(judgement)
         if judgement.violations:
             forbidden = self.file(place, judgement, recovery)
             if forbidden.bucket not in self.found:
@@ -127,7 +124,6 @@ class Examiner:
         return Examination(
             states=self.states,
             unique=len(self.seen),
-            judged=self.judged,
-            no_promise=self.no_promise,
+            tally=self.tally,
             forbidden=tuple(self.found.values()),
         )

@@ -19,6 +19,7 @@ from fuzzer.campaign.worker import STUCK, FuzzOptions, work
 from fuzzer.errors import LostWorkerError
 from fuzzer.kernel.children import CRASHED, Child, fork_child, stop_signals
 from fuzzer.kernel.sweep import sweep
+from oracles import Tally
 
 _TICK_S = 0.5
 _SILENT_S = 300.0
@@ -40,10 +41,12 @@ class Totals:
     hits: Counter[str] = field(default_factory=Counter)
     """Sightings per bucket, those of which no finding was kept included."""
     canary_seen: set[str] = field(default_factory=set)
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, event: Mapping[str, object]) -> None:
-        for name in ("workloads", "crash_states", "unique_states", "judged", "no_promise"):
+        for name in ("workloads", "crash_states", "unique_states"):
             self.counts[name] = self.counts.get(name, 0) + int(str(event.get(name, 0)))
+        self.tally.add_json(event)
 
     @property
     def seconds(self) -> float:

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 2
 
 _TIMEOUT_S = 30.0
 _COUNTERS = ("workloads", "crash_states", "unique_states", "judged", "no_promise")
+_COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,16 @@ class Index:
             raise InputError(f"{what} with {prefix!r}", hint="see `powercut triage list`")
         return self.findings_directory / str((exact or rows)[0][0])
 
-    def add_counts(self, counts: Mapping[str, int | float]) -> None:
-        """Add to the campaign's totals."""
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add to the campaign's totals; those of a group are called `group/member`."""
+        rows = {name: int(counts.get(name, 0)) for name in _COUNTERS}
+        for group in _COUNTER_GROUPS:
+            rows |= {f"{group}/{name}": int(count) for name, count in counts.get(group, {}).items()}
         with self._writing():
-            for name in _COUNTERS:
+            for name, count in rows.items():
                 self._db.execute(
-                    "UPDATE totals SET value = value + ? WHERE name = ?", [int(counts.get(name, 0)), name]
+                    "INSERT INTO totals VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + ?",
+                    [name, count, count],
                 )
 
     def totals(self) -> dict[str, int]:

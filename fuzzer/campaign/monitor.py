@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fuzzer.triage.known import describe_known
+from oracles import Tally
 
 _QUIET_EVERY_S = 10.0
 """Without a terminal a status line is printed this often."""
@@ -28,6 +29,7 @@ class Progress(Protocol):
     counts: dict[str, int]
     findings: int
     known: int
+    tally: Tally
 
     @property
     def seconds(self) -> float: ...
@@ -97,5 +99,6 @@ def _status(progress: Progress, left: str) -> str:
     return (
         f"{counts.get('workloads', 0)} workloads, {states} crash states "
         f"({counts.get('unique_states', 0)} unique, {states / seconds:.0f}/s), "
+        f"{progress.tally.judged} objects judged, {progress.tally.no_promise} not promised, "
         f"{count_findings(progress.findings, progress.known)}, {left} left"
     )

@@ -119,8 +119,7 @@ class _Worker:
             workloads=1,
             crash_states=examination.states,
             unique_states=examination.unique,
-            judged=examination.judged,
-            no_promise=examination.no_promise,
+            **examination.tally.to_json(),
             seconds=round(time.monotonic() - started, 3),
         )
         if execution.history.killed:

@@ -127,7 +127,7 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
     monitor.say(
         f"{numbers['workloads']} workloads, {numbers['crash_states']} crash states "
         f"({numbers['unique_states']} unique) in {totals.seconds:.0f} s; "
-        f"{counts.get('judged', 0)} objects judged, {counts.get('no_promise', 0)} without a promise; "
+        f"{totals.tally.words()}; "
         f"{count_findings(totals.findings, totals.known)}"
     )
     for bucket, hits in totals.hits.most_common():
@@ -135,5 +135,11 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
     if totals.findings:
         monitor.say(f"look at them: powercut triage list --dir {directory}")
     if as_json:
-        summary = {"event": "summary", **numbers, "findings": totals.findings, "known": totals.known}
+        summary = {
+            "event": "summary",
+            **numbers,
+            "findings": totals.findings,
+            "known": totals.known,
+            **totals.tally.to_json(),
+        }
         click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))

@@ -73,7 +73,7 @@ def replay_command(
     else:
         monitor.say(
             f"{recorded.fs}: {examination.states} crash states ({examination.unique} unique), "
-            f"{len(examination.forbidden)} findings in {summary['seconds']} s"
+            f"{examination.tally.words()}, {len(examination.forbidden)} findings in {summary['seconds']} s"
         )
     return ExitCode.FINDING if examination.forbidden else ExitCode.NOTHING_FOUND
 
@@ -100,6 +100,7 @@ def _summary(examination: Examination, seconds: float, directory: Path | None) -
         "crash_states": examination.states,
         "unique_states": examination.unique,
         "findings": len(examination.forbidden),
+        **examination.tally.to_json(),
         "seconds": round(seconds, 1),
         "dir": "" if directory is None else str(directory),
     }

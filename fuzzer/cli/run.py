@@ -29,6 +29,7 @@ from fuzzer.workload.model import Workload
 from fuzzer.workload.text import parse_bytes
 from fuzzer.workload.validate import validate
 from fuzzer.writelog.points import Points
+from oracles import Tally
 
 _MAX_FILE_BYTES = 2 << 20
 """Workload files are small; the parser refuses more than it can mean, this refuses to read it."""
@@ -107,12 +108,14 @@ class _Tally:
         self.findings = 0
         self.known = 0
         self.counts = {"workloads": 0, "crash_states": 0, "unique_states": 0}
+        self.promises = Tally()
 
     def add(self, attempt: Attempt) -> None:
         examination = attempt.examination
         self.counts["workloads"] += 1
         self.counts["crash_states"] += examination.states
         self.counts["unique_states"] += examination.unique
+        self.promises.add_json(examination.tally.to_json())
         failed = [e for e in attempt.execution.history.events if e.failed]
         workload = attempt.execution.workload
         self.monitor.say(
@@ -135,7 +138,9 @@ class _Tally:
 
     def summarize(self, seconds: float, directory: Path) -> None:
         summary = {"event": "summary", **self.counts, "findings": self.findings, "known": self.known}
+        summary |= self.promises.to_json()
         if self.monitor.json_lines:
             click.echo(json.dumps(summary | {"seconds": round(seconds, 1), "dir": str(directory)}))
         else:
-            self.monitor.say(f"{count_findings(self.findings, self.known)} in {seconds:.1f} s")
+            found = count_findings(self.findings, self.known)
+            self.monitor.say(f"{self.promises.words()}; {found} in {seconds:.1f} s")

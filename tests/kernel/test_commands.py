@@ -62,8 +62,13 @@ def test_a_sequential_workload_breaks_no_promise(tmp_path: Path) -> None:
     # Per run: the setup's sync and 15 of the actor, each in two states, the live mount and the end.
     assert summary["crash_states"] == 6 * (16 * 2 + 2)
     assert set(summary) == {
-        *("event", "workloads", "crash_states", "unique_states", "findings", "known", "seconds", "dir")
+        *("event", "workloads", "crash_states", "unique_states", "findings", "known", "seconds", "dir"),
+        *("judged", "no_promise", "judged_by_rule", "no_promise_reasons"),
     }
+    by_rule = summary["judged_by_rule"]
+    assert isinstance(by_rule, dict)
+    assert by_rule["data"] > 6 * 16
+    assert sum(by_rule.values()) == summary["judged"]
 
 
 @pytest.mark.parametrize("points", [Points.FLUSH, Points.FUA, Points.WRITE])

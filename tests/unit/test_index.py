@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from fuzzer.campaign.finding import Finding, load_facts, write_facts
 from fuzzer.campaign.index import SCHEMA_VERSION, open_index
 from fuzzer.errors import InputError
+from oracles import Tally
 
 
 def _finding(name: str) -> Finding:
@@ -83,11 +85,41 @@ def test_find_by_prefix(tmp_path: Path) -> None:
 def test_settings_totals_and_hits_last(tmp_path: Path) -> None:
     with open_index(tmp_path, create=True) as index:
         assert index.setting("seed", "5") == "5"
-        index.add_counts({"workloads": 3, "crash_states": 70, "event": "ignored"})  # type: ignore[dict-item]
+        for _ in range(2):
+            index.add_counts({"workloads": 3, "crash_states": 35, "event": "ignored", **_tally().to_json()})
         assert [index.count_hit("b"), index.count_hit("b")] == [1, 2]
     with open_index(tmp_path) as index:
         assert index.setting("seed", "6") == "5"
-        assert index.totals()["crash_states"] == 70
+        assert index.totals() == {
+            **{"workloads": 6, "crash_states": 70, "unique_states": 0, "judged": 12, "no_promise": 6},
+            **{"judged_by_rule/data": 4, "judged_by_rule/size": 8},
+            **{"no_promise_reasons/data: it moved": 2, "no_promise_reasons/size: no reason given": 4},
+        }
+
+
+def _tally() -> Tally:
+    tally = Tally()
+    tally.judged += 2
+    tally.skip("it moved")
+    tally.done("data")
+    tally.judged += 4
+    tally.no_promise += 2
+    tally.done("size")
+    return tally
+
+
+def test_tally_by_rule_and_reason() -> None:
+    tally = _tally()
+    assert (tally.judged, dict(tally.rules)) == (6, {"data": 2, "size": 4})
+    assert (tally.no_promise, dict(tally.reasons)) == (
+        3,
+        {"data: it moved": 1, "size: no reason given": 2},
+    )
+    both = Tally()
+    for _ in range(2):
+        both.add_json(json.loads(json.dumps(tally.to_json())))
+    assert both.words() == ("judged 12 objects, 6 not promised (4 size: no reason given, 2 data: it moved)")
+    assert Tally().words() == "judged 0 objects, 0 not promised"
 
 
 @pytest.mark.parametrize(
