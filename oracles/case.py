@@ -119,8 +119,7 @@ class Case:
         event = self.versions.history.by_id.get(sync)
         if event is None:
             return "having returned, with no crash"
-        words = [str(value) for _, value in event.op.args if value not in ("none", "")]
-        return f"completed `{' '.join([event.op.name, *words])}` (actor {event.actor}, op {event.sequence})"
+        return f"completed `{event.op.brief}` (actor {event.actor}, op {event.sequence})"
 
 
 @dataclass(frozen=True, slots=True)

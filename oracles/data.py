@@ -302,7 +302,7 @@ def _describe(case: Case, run: Run) -> str:
     if run.op == ZERO:
         return "zeros"
     event = case.versions.history.by_id.get(run.op)
-    words = " ".join([event.op.name, *(str(v) for _, v in event.op.args if v != "none")]) if event else "?"
+    words = event.op.brief if event else "?"
     ended = "in flight" if event is None or event.end_ns == FOREVER else "older"
     moved = f", {run.shift:+} bytes from where it was written" if run.shift else ""
     return f"the words of `{words}` ({ended}){moved}"

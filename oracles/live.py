@@ -141,8 +141,7 @@ def _violation(event: Event, kind: str, promised: str, found: str) -> Violation:
 
 
 def _label(event: Event) -> str:
-    words = [event.op.name, *(str(value) for _, value in event.op.args if value not in ("none", ""))]
-    return f"`{' '.join(words)}` (actor {event.actor}, op {event.sequence})"
+    return f"`{event.op.brief}` (actor {event.actor}, op {event.sequence})"
 
 
 def _describe(versions: Versions, piece: Run) -> str:

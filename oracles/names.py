@@ -87,7 +87,7 @@ def _promise(case: Case, newest: NameVersion | None, sync: int) -> str:
     if newest is None:
         return "no op ever made this binding"
     bound = _what(case, newest.inode)
-    return f"`{_op(newest.event)}` bound it to {bound}, made durable by {case.sync_label(sync)}"
+    return f"`{newest.event.op.brief}` bound it to {bound}, made durable by {case.sync_label(sync)}"
 
 
 def _promise_kind(case: Case, key: NameKey, newest: NameVersion, sync: int) -> str:
@@ -105,12 +105,6 @@ def _what(case: Case, inode: int) -> str:
     if inode == 0:
         return "nothing"
     return "an inode that could not be told" if inode == UNKNOWN else case.versions.label(inode)
-
-
-def _op(event: Event) -> str:
-    return " ".join(
-        [event.op.name, *(str(v) for _, v in event.op.args if isinstance(v, str) and v != "none")]
-    )
 
 
 def check_not_lost(case: Case) -> Iterator[Violation]:
@@ -159,7 +153,7 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
             rule="names",
             kind="rename-both",
             subject=case.versions.label(moved),
-            promised=f"`{_op(event)}` moves it: it is at one of the two names",
+            promised=f"`{event.op.brief}` moves it: it is at one of the two names",
             found="it is at both names",
             source=case.profile.source("not-lost"),
             inode=old[0],

@@ -66,6 +66,12 @@ class Op:
         return value
 
     @property
+    def brief(self) -> str:
+        """`rename a b exchange`: name and what is not the default, for people."""
+        pairs = zip(self.spec.params, self.args, strict=True)
+        return " ".join([self.name, *(str(value) for param, (_, value) in pairs if value != param.default)])
+
+    @property
     def is_durability_point(self) -> bool:
         """True if this op's successful return promises something."""
         if self.name in SYNC_CALLS:
