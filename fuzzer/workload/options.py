@@ -28,6 +28,7 @@ _MOUNT_FORBIDDEN = {
     "norecovery": _DISCARDS_ACKNOWLEDGED,
     "nologreplay": _DISCARDS_ACKNOWLEDGED,
     "rescue": _DISCARDS_ACKNOWLEDGED,
+    "notreelog": "turns every fsync into a commit, which is another promise",
     "usebackuproot": _DISCARDS_ACKNOWLEDGED,
     "recovery": _DISCARDS_ACKNOWLEDGED,
     "ro": "makes every write fail",
