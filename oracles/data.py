@@ -59,7 +59,7 @@ def _durable_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, 
 def _synced_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, int, int]]:
     for version in file.data:
         event = version.event
-        if not version.sure or _may_be_undone_by_mapping(file, event):
+        if not version.sure or may_be_undone_by_mapping(file, event):
             continue
         sync = case.floors.data_sync(file.inode, event)
         if sync is not None:
@@ -74,7 +74,7 @@ def _synced_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, i
                 yield low, high, event.begin_ns, ranged_sync
 
 
-def _may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
+def may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
     """Direct writes that overlap stores through a mapping of the same file raise no floor.
 
     The store faults in a whole folio while the direct write is under way, and its writeback puts the
@@ -222,7 +222,7 @@ class Origins:
         shift = piece.shift - distance if piece.op != ZERO else 0
         moved = replace(piece, start=piece.start - distance, end=piece.end - distance, shift=shift)
         return all(
-            self._explain(source, part, clone.end_ns, floor_when(source, part, clone.begin_ns), depth)
+            self._explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
             for part in split(moved, self._edges_of(source))
         )
 
@@ -232,7 +232,7 @@ class Origins:
         return self._edges[file.inode]
 
 
-def floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
+def _floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
     """Begin of the youngest op that certainly wrote all of the piece and had returned by `time_ns`."""
     return max(
         (
@@ -242,7 +242,7 @@ def floor_when(file: FileVersions, piece: Run, time_ns: int) -> int:
             and v.start <= piece.start
             and v.end >= piece.end
             and v.event.end_ns < time_ns
-            and not _may_be_undone_by_mapping(file, v.event)
+            and not may_be_undone_by_mapping(file, v.event)
         ),
         default=0,
     )

@@ -13,16 +13,19 @@ more. Direct writes that overlap stores through a mapping promise nothing (open(
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import FOREIGN, ZERO, Run
 from oracles.case import Tally
-from oracles.data import Origins, edges_of, floor_when, split
+from oracles.data import Origins, edges_of, may_be_undone_by_mapping, split
 from oracles.floors import failed_syncs
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, SizeVersion, Versions
+from oracles.versions import FileVersions, Versions
 
 _SOURCE = "POSIX write(2): a read that follows a write returns its data; open(2) NOTES for O_DIRECT"
 _SOURCE_FOREIGN = "stale or foreign data in a file is a bug everywhere (fstests generic/042, generic/536)"
@@ -34,6 +37,7 @@ _DAMAGE = {errno.EIO: "EIO", errno.EUCLEAN: "EUCLEAN"}
 def check_reads(versions: Versions, tally: Tally) -> Iterator[Violation]:
     """Promise: a read that follows a write, by whoever and through whatever, returns its data."""
     origins = Origins(versions)
+    returned: dict[int, _Returned] = {}
     failed = failed_syncs(versions.history)
     for event in versions.history.events:
         if event.op.name != "read" or not event.returned:
@@ -54,8 +58,10 @@ def check_reads(versions: Versions, tally: Tally) -> Iterator[Violation]:
             continue
         yield from _check_foreign(versions, event)
         spoiled_ns = max(failed.get(event.subject, 0), failed.get(0, 0))
-        yield from _check_words(origins, file, event, spoiled_ns)
-        yield from _check_end(file, event)
+        if file.inode not in returned:
+            returned[file.inode] = _Returned(file)
+        yield from _check_words(origins, returned[file.inode], event, spoiled_ns)
+        yield from _check_end(returned[file.inode], event)
 
 
 def _is_foreign(versions: Versions, run: Run) -> bool:
@@ -71,17 +77,59 @@ def _check_foreign(versions: Versions, event: Event) -> Iterator[Violation]:
             return
 
 
-def _check_words(origins: Origins, file: FileVersions, event: Event, spoiled_ns: int) -> Iterator[Violation]:
+class _Returned:
+    """What had certainly been done to one file by some time, ready for thousands of questions."""
+
+    def __init__(self, file: FileVersions) -> None:
+        self.file = file
+        self.edges = edges_of(file)
+        sure = [v for v in file.data if v.sure and not may_be_undone_by_mapping(file, v.event)]
+        self._data = _table([(v.start, v.end, v.event.begin_ns, v.event.end_ns) for v in sure], 4)
+        sizes = [(v.value, v.raises, v.sure, v.event.begin_ns, v.event.end_ns) for v in file.sizes]
+        self._sizes = _table(sizes, 5)
+
+    def floor(self, piece: Run, before_ns: int) -> int:
+        """Begin of the youngest op that wrote all of the piece and had returned before; 0: none."""
+        start, end, begin_ns, end_ns = self._data.T
+        wrote = (start <= piece.start) & (end >= piece.end) & (end_ns < before_ns)
+        return int(begin_ns[wrote].max(initial=0))
+
+    def may_end_at(self, size: int, read: Event) -> bool:
+        """True if the file may have been no longer than `size` while `read` ran."""
+        value, raises, *_ = self._sizes.T
+        return self._may_rule((value <= size) & (raises == 0), value > size, read, born=True)
+
+    def may_reach(self, size: int, read: Event) -> bool:
+        """True if the file may have been at least `size` long while `read` ran."""
+        value, raises, *_ = self._sizes.T
+        return self._may_rule(value >= size, (value < size) & (raises == 0), read, born=False)
+
+    def _may_rule(
+        self, givers: NDArray[np.bool_], against: NDArray[np.bool_], read: Event, *, born: bool
+    ) -> bool:
+        """True if one of `givers` (or, with `born`, the file's birth) may rule the size: invoked by then,
+        and not certainly overruled by something that returned before the read began."""
+        _, _, sure, begin_ns, end_ns = self._sizes.T
+        overruled_ns = begin_ns[against & (sure != 0) & (end_ns < read.begin_ns)].max(initial=-1)
+        alive = givers & (begin_ns <= read.end_ns) & (end_ns >= overruled_ns)
+        return bool(alive.any()) or (born and overruled_ns < 0)
+
+
+def _table(rows: Sequence[Sequence[int]], columns: int) -> NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64).reshape(-1, columns)
+
+
+def _check_words(origins: Origins, returned: _Returned, event: Event, spoiled_ns: int) -> Iterator[Violation]:
     """The first word that is too old, or that nobody put there.
 
     What was written before a sync call failed, at `spoiled_ns`, may be gone.
     """
-    edges, versions = edges_of(file), origins.versions
+    versions, file = origins.versions, returned.file
     for run in event.seen:
         if _is_foreign(versions, run):
             continue
-        for piece in split(run, edges):
-            written_ns = floor_when(file, piece, event.begin_ns)
+        for piece in split(run, returned.edges):
+            written_ns = returned.floor(piece, event.begin_ns)
             floor = written_ns if written_ns >= spoiled_ns else 0
             if origins.explain(file, piece, event.end_ns + 1, floor):
                 continue
@@ -97,34 +145,16 @@ def _check_words(origins: Origins, file: FileVersions, event: Event, spoiled_ns:
             return
 
 
-def _check_end(file: FileVersions, event: Event) -> Iterator[Violation]:
+def _check_end(returned: _Returned, event: Event) -> Iterator[Violation]:
     """A read stops short only at the end of file, and goes no further than that."""
     end = event.op.number("off") + event.result
-    wanted = event.result == event.op.number("len")
-    grown = [v for v in file.sizes if v.value > end]
-    cut = [v for v in file.sizes if v.value <= end and not v.raises]
-    if not wanted and not _may_have_been([*cut, None], grown, event):
+    if event.result < event.op.number("len") and not returned.may_end_at(end, event):
         yield _violation(
             event, "short-read", "a read returns data up to the end of file", f"the end at {end}"
         )
-    reaching = [v for v in file.sizes if v.value >= end]
-    below = [v for v in file.sizes if v.value < end and not v.raises]
-    if event.result and not _may_have_been([*reaching], below, event):
+    if event.result and not returned.may_reach(end, event):
         found = f"data up to {end}"
         yield _violation(event, "read-past-end", "a read returns nothing behind the end of file", found)
-
-
-def _may_have_been(givers: list[SizeVersion | None], against: list[SizeVersion], event: Event) -> bool:
-    """True if a giver (None: the file's birth) may have ruled the size while the read ran: it was
-    invoked by then, and nothing that returned before the read has certainly overruled it since."""
-    overruled_ns = max(
-        (v.event.begin_ns for v in against if v.sure and v.event.end_ns < event.begin_ns), default=-1
-    )
-    return any(
-        overruled_ns <= (giver.event.end_ns if giver else -1)
-        and (giver is None or giver.event.begin_ns <= event.end_ns)
-        for giver in givers
-    )
 
 
 def _violation(event: Event, kind: str, promised: str, found: str) -> Violation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -235,3 +236,23 @@ def test_planted_read_bugs_are_found(
         if expected <= found:
             return
     pytest.fail(f"saw {sorted(found)} of {sorted(expected)}")
+
+
+def test_thousands_of_reads_take_seconds_at_most() -> None:
+    """As many as can be recorded, beside as many writes as a long workload has."""
+    lines = ["1-2 create a"]
+    for n in range(4000):
+        lines.append(f"w{n}: {10 * n + 3}-{10 * n + 4} write a {n % 16 * 4096} 4096")
+        lines.append(f"r{n}: {10 * n + 5}-{10 * n + 6} read a 0 65536")
+    script = Script("\n".join(lines))
+    last: dict[int, str] = {}
+    events = {event.id: event for event in script.history.events}
+    for n in range(4000):
+        last[n % 16] = f"w{n}:{n % 16 * 4096}-{n % 16 * 4096 + 4096}"
+        read = script.ops[f"r{n}"]
+        runs = tuple(make_run(script, read.subject, word) for _, word in sorted(last.items()))
+        events[read.id] = replace(read, seen=runs, result=runs[-1].end)
+    history = replace(script.history, events=tuple(events.values()))
+    started = time.process_time()
+    assert violations(history) == []
+    assert time.process_time() - started < 10
