@@ -103,6 +103,11 @@ def _nest(state: CrashState, again: Again) -> CrashState:
     return replace(state, again=again)
 
 
+def innermost(state: CrashState) -> CrashState:
+    """The last cut of `state`, the one its recovery starts from."""
+    return state if state.again is None else innermost(state.again.state)
+
+
 def record_recovery(lane: Lane, image: Image, look: Look) -> Log | None:
     """The log of mounting `image` and unmounting it; None if it does not mount or nothing is written."""
     with lane.times.phase("record"):

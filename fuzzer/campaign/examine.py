@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from fuzzer.campaign.again import build_state, crash_again, sampler
 from fuzzer.campaign.examiner import Examination, Examiner, Forbidden, Place
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.lane import Lane
-from fuzzer.campaign.recover import FULL, SHALLOW, Look
+from fuzzer.campaign.recover import FULL, SHALLOW, Depth, Look
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import View
 from fuzzer.triage.bucket import label
@@ -155,6 +155,36 @@ def cut_of(execution: Execution, state: CrashState) -> Cut:
     return cut_at(execution.log.entries, state.point, execution.history)
 
 
+@dataclass(slots=True)
+class Reexamination:
+    """Single crash states of an execution, built and judged again. `faults` are those of its canary."""
+
+    lane: Lane
+    execution: Execution
+    faults: Faults
+    _evidence: Evidence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._evidence = _evidence(self.execution)
+
+    def look(
+        self, state: CrashState, recoveries: tuple[Log, ...], depths: Sequence[Depth]
+    ) -> Forbidden | None:
+        """The first thing wrong with a state, looked at in each depth until there is one.
+
+        InputError if the log, or the `recoveries` it goes through, cannot leave this state behind.
+        """
+        execution, log = self.execution, self.execution.log
+        examiner = _examiner(self.lane, execution, self._evidence, self.faults)
+        image = build_state(execution.base, log, log.start, state, self.faults, recoveries)
+        place = Place(state, cut_of(execution, state), image, recoveries=recoveries)
+        for depth in depths:
+            examiner.look_again(place, depth)
+            if examiner.found:
+                return next(iter(examiner.found.values()))
+        return None
+
+
 def examine_one(
     lane: Lane,
     execution: Execution,
@@ -162,18 +192,11 @@ def examine_one(
     faults: Faults,
     recoveries: tuple[Log, ...] = (),
 ) -> Forbidden | None:
-    """Build and judge a single state again; None if it is allowed.
+    """Build and judge a single state again; None if it is allowed. InputError: no state of this log.
 
     The full look comes second: what it does changes what the checker sees.
-    InputError if the log, or the `recoveries` it goes through, cannot leave this state behind.
     """
-    examiner = _examiner(lane, execution, _evidence(execution), faults)
-    image = build_state(execution.base, execution.log, execution.log.start, state, faults, recoveries)
-    place = Place(state, cut_of(execution, state), image, recoveries=recoveries)
-    for depth in (SHALLOW, FULL):
-        if not examiner.found:
-            examiner.look_again(place, depth)
-    return next(iter(examiner.found.values()), None)
+    return Reexamination(lane, execution, faults).look(state, recoveries, (SHALLOW, FULL))
 
 
 def faults_for(execution: Execution, plan: Plan, canary: str) -> Faults:

@@ -21,6 +21,7 @@ from fuzzer.campaign.finding import (
     write_facts,
 )
 from fuzzer.campaign.lane import Lane
+from fuzzer.campaign.smallest import smallest
 from fuzzer.state.recovery import Recovery
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
@@ -66,7 +67,8 @@ def run_and_keep(
             first.setdefault(bucket, (attempt.execution, forbidden))
         report(attempt)
     findings: list[Finding] = []
-    for bucket, (execution, forbidden) in first.items():
+    for bucket, (execution, seen) in first.items():
+        forbidden = smallest(lane, execution, seen, faults_for(execution, plan, origin.canary))
         finding = replace(make_finding(execution, forbidden, origin), reproduced=(hits[bucket], times))
         place = save_finding(directory / "findings", finding, execution, forbidden)
         write_facts(place, finding)

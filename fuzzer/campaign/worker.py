@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fuzzer.campaign.examine import THOROUGH, Care, examine, examine_one
+from fuzzer.campaign.examine import THOROUGH, Care, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
+from fuzzer.campaign.smallest import smallest
 from fuzzer.campaign.source import Source
-from fuzzer.errors import HangError
+from fuzzer.errors import HangError, InputError
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
 from fuzzer.triage.bucket import planted
@@ -134,14 +135,16 @@ class _Worker:
             os.fsync(file.fileno())
 
     def _report(self, execution: Execution, examination: Examination, plan: Plan) -> None:
+        faults = faults_for(execution, plan, self.options.canary)
         for forbidden in examination.forbidden:
             self.kept[forbidden.bucket] += 1
             if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
                 bucket = planted(forbidden.bucket, self.options.canary)
                 self._send(event="hit", bucket=bucket, known=forbidden.known)
                 continue
-            finding = make_finding(execution, forbidden, self._origin(execution, forbidden, plan))
-            save_finding(self.options.directory / "findings", finding, execution, forbidden)
+            small = smallest(self.lane, execution, forbidden, faults)
+            finding = make_finding(execution, small, self._origin(execution, small, plan))
+            save_finding(self.options.directory / "findings", finding, execution, small)
             self._send(event="finding", canary=finding.canary, **finding.summary())
 
     def _origin(self, execution: Execution, forbidden: Forbidden, plan: Plan) -> Origin:
@@ -150,11 +153,16 @@ class _Worker:
         if not origin.canary:
             return origin
         state = forbidden.state
-        honest: Forbidden | None = forbidden
-        if state is not None:
-            honest = examine_one(self.lane, execution, state, NO_FAULTS, forbidden.recoveries)
-        planted = honest is None or not _breaks(honest, forbidden.judgement.violations[0])
-        return origin if planted else replace(origin, canary="")
+        try:
+            honest = (
+                examine_one(self.lane, execution, state, NO_FAULTS, forbidden.recoveries)
+                if state
+                else forbidden
+            )
+        except InputError:
+            honest = None  # An honest device cannot even leave this state behind.
+        shows = honest is None or not _breaks(honest, forbidden.judgement.violations[0])
+        return origin if shows else replace(origin, canary="")
 
     def _hang(self, workload: Workload, error: HangError) -> NoReturn:
         """Actors that could not be killed: report, and leave; the coordinator cleans up."""

@@ -16,7 +16,7 @@ from fuzzer.campaign.session import prepare
 from fuzzer.cli.options import FILESYSTEMS, json_option, make_plan, plan_options
 from fuzzer.errors import ExitCode
 from fuzzer.writelog.points import Points
-from fuzzer.writelog.recipe import format_recipe
+from fuzzer.writelog.recipe import format_recipe, say_state
 
 
 @click.command("replay")
@@ -87,10 +87,7 @@ def _finding(forbidden: Forbidden) -> dict[str, object]:
 def _line(forbidden: Forbidden) -> str:
     assert forbidden.state is not None
     first = forbidden.judgement.violations[0]
-    return (
-        f"point {forbidden.state.point}, kept {forbidden.state.kept}: "
-        f"{first.rule}/{first.kind}: {first.subject}: {first.found}"
-    )
+    return f"{say_state(forbidden.state)}: {first.rule}/{first.kind}: {first.subject}: {first.found}"
 
 
 def _summary(examination: Examination, seconds: float, directory: Path | None) -> dict[str, object]:

@@ -10,6 +10,7 @@ from fuzzer.triage.known import describe_known
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import format_op
 from fuzzer.writelog.joined import RunLog
+from fuzzer.writelog.recipe import say_state
 from oracles.kernel_log import is_alarm
 
 _MAX_KERNEL_LINES = 12
@@ -59,8 +60,7 @@ def _describe_state(saved: Saved) -> str:
     state = saved.state
     if state is None:
         return f"seen on the live mount, {saved.view.words}, without a crash"
-    kept = "every completed write" if state.kept == "everything" else "only what was durable"
-    return f"crash after log entry {state.point}, {kept} survived ({saved.finding.points} points)"
+    return f"{say_state(state)} ({saved.finding.points} points)"
 
 
 def _describe_sync(sync: Event, history: History, log: RunLog | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from fuzzer.writelog.crash import Again, CrashState, Kept, Span, Torn
 from fuzzer.writelog.model import SECTOR_BYTES
 
 RECIPE_VERSION = 1
+_MAX_NAMED = 12
 MAX_CUTS = 4
 """Power cuts in one crash state, that of the workload included; more than is ever generated."""
 
@@ -30,6 +31,26 @@ def parse_recipe(data: object) -> CrashState:
     if recipe.pop("crash") != RECIPE_VERSION:
         raise _bad("crash", data, str(RECIPE_VERSION))
     return _parse(recipe, MAX_CUTS)
+
+
+def say_state(state: CrashState) -> str:
+    """The state in words, for people."""
+    torn = f", {len(state.torn)} of them torn" if state.torn else ""
+    kept = {
+        Kept.NOTHING: "only what was durable survived",
+        Kept.EVERYTHING: f"every completed write survived{torn}",
+    }
+    if isinstance(state.kept, Kept):
+        text = kept[state.kept]
+    else:
+        names = " ".join(map(str, state.kept[:_MAX_NAMED])) + (" ..." if len(state.kept) > _MAX_NAMED else "")
+        text = (
+            f"of the unflushed writes {len(state.kept)} survived ({names}){torn}"
+            if names
+            else kept[Kept.NOTHING]
+        )
+    again = "" if state.again is None else f"; while it recovered, {say_state(state.again.state)}"
+    return f"power cut after log entry {state.point}, {text}{again}"
 
 
 def _format(state: CrashState) -> dict[str, object]:

@@ -19,10 +19,11 @@ from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.recover import Look
 from fuzzer.campaign.run import recheck
 from fuzzer.campaign.session import origin
+from fuzzer.campaign.smallest import smallest
 from fuzzer.errors import InputError
 from fuzzer.state.recovery import Recovery
 from fuzzer.workload.text import parse
-from fuzzer.writelog.crash import NO_FAULTS, Again, CrashState, Cut, Kept, StateBuilder
+from fuzzer.writelog.crash import NO_FAULTS, Again, CrashState, Cut, Faults, Kept, StateBuilder
 from fuzzer.writelog.format import log_digest
 from fuzzer.writelog.points import Plan, Points, crash_points, parse_plan
 from fuzzer.writelog.recipe import format_recipe, parse_recipe
@@ -179,3 +180,28 @@ def test_a_missing_flush_before_a_commit_shows_only_in_a_choice_of_writes(
         found = examine(lane, executed(fs), Plan((Points.SUBSET,)), "weak-flush").forbidden
     assert found
     assert all(one.state is not None and isinstance(one.state.kept, tuple) for one in found)
+
+
+def test_findings_are_kept_in_their_smallest_state(fs: str, executed: Callable[[str], Execution]) -> None:
+    """Found in whatever was drawn; what is left are the writes that had to be lost."""
+    execution, plan = executed(fs), Plan((Points.SUBSET,))
+    faults = faults_for(execution, plan, "weak-flush")
+    with open_lane("fuse") as lane:
+        found = examine(lane, execution, plan, "weak-flush").forbidden[0]
+        first = smallest(lane, execution, found, faults)
+        assert (first.bucket, first.state) == (found.bucket, smallest(lane, execution, found, faults).state)
+        assert found.state is not None
+        assert first.state is not None
+        again = examine_one(lane, execution, first.state, faults)
+    assert again is not None
+    assert again.bucket == found.bucket
+    assert first.state.point <= found.state.point
+    lost = [len(_lost(execution, faults, state)) for state in (first.state, found.state)]
+    assert lost[0] <= min(2, lost[1]), "one block of metadata, or both copies of one"
+
+
+def _lost(execution: Execution, faults: Faults, state: CrashState) -> set[int]:
+    builder = StateBuilder(execution.base, execution.log, execution.log.start, faults)
+    opened = {entry.index for entry in builder.may_be_lost(state.point)}
+    kept = {Kept.NOTHING: set[int](), Kept.EVERYTHING: opened}
+    return opened - (kept[state.kept] if isinstance(state.kept, Kept) else set(state.kept))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fuzzer.errors import InputError
 from fuzzer.writelog.crash import Again, CrashState, Kept, Span, Torn
-from fuzzer.writelog.recipe import format_recipe, parse_recipe
+from fuzzer.writelog.recipe import format_recipe, parse_recipe, say_state
 
 INDEXES = st.integers(0, 1 << 40)
 
@@ -38,6 +38,17 @@ def crash_states(draw: st.DrawFn, cuts: int = 3) -> CrashState:
 @given(crash_states())
 def test_recipe_round_trip(crash: CrashState) -> None:
     assert parse_recipe(json.loads(json.dumps(format_recipe(crash)))) == crash
+
+
+def test_states_in_words() -> None:
+    inner = Again("ab", CrashState(7, Kept.NOTHING))
+    state = CrashState(30, (4, 9), (Torn(9, ((0, 512),)),), inner)
+    assert say_state(state) == (
+        "power cut after log entry 30, of the unflushed writes 2 survived (4 9), 1 of them torn; "
+        "while it recovered, power cut after log entry 7, only what was durable survived"
+    )
+    assert "every completed write survived" in say_state(CrashState(1, Kept.EVERYTHING))
+    assert "(0 1 2 3 4 5 6 7 8 9 10 11 ...)" in say_state(CrashState(50, tuple(range(40))))
 
 
 def test_a_recipe_says_no_more_than_it_has_to() -> None:
