@@ -49,29 +49,28 @@ class _FileFloors:
 def _durable_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, int, int]]:
     """(start, end, begin of the op, sync id) of every range that is durable for certain."""
     limits: dict[int, int] = {}
-    for start, end, begin_ns, sync in _synced_ranges(case, file):
-        if sync not in limits:
-            limits[sync] = case.versions.cut_during(file, sync)
-        if start < limits[sync]:
-            yield start, min(end, limits[sync]), begin_ns, sync
-
-
-def _synced_ranges(case: Case, file: FileVersions) -> Iterator[tuple[int, int, int, int]]:
     for version in file.data:
-        event = version.event
-        if not version.sure or may_be_undone_by_mapping(file, event):
+        if not version.sure or may_be_undone_by_mapping(file, version.event):
             continue
-        sync = case.floors.data_sync(file.inode, event)
-        if sync is not None:
-            yield version.start, version.end, event.begin_ns, sync
-            continue
-        if version.end >= END_OF_FILE or case.floors.spoiled(file.inode, event):
-            # A truncate is no data of the range: there is nothing behind the end of file to write.
-            continue
-        for start, end, time, ranged_sync in case.floors.ranges.get(file.inode, ()):
+        for start, end, sync in _synced_ranges(case, file, version):
+            if sync not in limits:
+                limits[sync] = case.versions.cut_during(file, sync)
+            if start < limits[sync]:
+                yield start, min(end, limits[sync]), version.event.begin_ns, sync
+            if end <= limits[sync]:
+                break
+
+
+def _synced_ranges(case: Case, file: FileVersions, version: DataVersion) -> Iterator[tuple[int, int, int]]:
+    """(start, end, sync id): what the calls that cover the version made durable of it, all of it first."""
+    for sync in case.floors.data_syncs(file.inode, version.event):
+        yield version.start, version.end, sync
+    if version.end < END_OF_FILE:
+        # A truncate is no data of the range: there is nothing behind the end of file to write.
+        for start, end, sync in case.floors.range_syncs(file.inode, version.event):
             low, high = max(start, version.start), min(end, version.end)
-            if low < high and event.end_ns < time:
-                yield low, high, event.begin_ns, ranged_sync
+            if low < high:
+                yield low, high, sync
 
 
 def may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
@@ -86,11 +85,10 @@ def may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
 def check_data(case: Case) -> Iterator[Violation]:
     """Promise: data durable at the crash is read back, or what a later op wrote (source `data`)."""
     for path, node in case.tree.files():
-        if node.kind != "file":
+        if node.kind != "file" or case.versions.is_opaque(node.inode):
             continue
-        file = case.versions.files.get(node.inode)
-        if file is None:
-            continue
+        # a file nobody is known to have touched (its create was cut short) holds no words at all
+        file = case.versions.files.get(node.inode) or FileVersions(node.inode)
         case.tally.judged += 1
         if any(case.floors.visible(event) for event in file.shifted):
             case.tally.skip("collapse or insert may have moved its words")

@@ -8,6 +8,7 @@ something is not promised (or merely happens to work), it is left out here, so i
 from __future__ import annotations
 
 import errno
+import heapq
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -55,25 +56,40 @@ class Floors:
     """Inodes that must be there under some name."""
     rooted: set[int] = field(default_factory=set)
     """Inodes whose way up from the name they were born at was followed."""
-    failed_ns: dict[int, int] = field(default_factory=dict)
-    """Per inode (0: all): when the last sync call that failed on it returned."""
+    failed: dict[int, list[Event]] = field(default_factory=dict)
+    """Per inode (0: all): the sync calls that failed on it."""
 
     def visible(self, event: Event) -> bool:
         """True if the op may show in this state."""
         return event.begin_ns < self.cut.invoked_before_ns
 
-    def data_sync(self, inode: int, event: Event) -> int | None:
-        """Id of the sync call that made the op's effect on the whole file's data durable, or None."""
+    def data_syncs(self, inode: int, event: Event) -> Iterator[int]:
+        """Ids of the sync calls that made the op's effect on the whole file's data durable, first to last."""
         if event.id in self.own:
-            return event.id
-        if self.spoiled(inode, event):
-            return None
-        return first_covering(event, self.everything, self.data.get(inode, ()))
+            yield event.id
+        if event.succeeded:
+            for _, sync in heapq.merge(*_behind(event.end_ns, self.everything, self.data.get(inode, ()))):
+                if not self._spoiled(inode, event, sync):
+                    yield sync
 
-    def spoiled(self, inode: int, event: Event) -> bool:
-        """True if a sync call failed after the op began: then its data may be lost for good, although
-        a later call succeeds (fsync(2); errors are reported once, generic/441, generic/484)."""
-        return event.begin_ns < max(self.failed_ns.get(inode, 0), self.failed_ns.get(0, 0))
+    def range_syncs(self, inode: int, event: Event) -> Iterator[tuple[int, int, int]]:
+        """(start, end, id) of the calls that made the op's data durable in a part of the file only."""
+        for start, end, begin_ns, sync in self.ranges.get(inode, ()):
+            if event.end_ns < begin_ns and not self._spoiled(inode, event, sync):
+                yield start, end, sync
+
+    def _spoiled(self, inode: int, event: Event, sync: int) -> bool:
+        """True if writeback may have failed before the call, and after the op began: then its data is
+        lost for good, whatever a later call returns (fsync(2); errors are reported once, generic/441,
+        generic/484). The call would have told of a failure that nobody had been told of; sync(2) does not.
+        """
+        if not self.failed:
+            return False
+        call = self.versions.history.by_id.get(sync)
+        tells = call is not None and (call.op.name == "syncfs" or call.op.name not in EVERYTHING)
+        before_ns = call.begin_ns if call and tells else FOREVER
+        failed = (*self.failed.get(inode, ()), *self.failed.get(0, ()))
+        return any(event.begin_ns < f.end_ns and f.begin_ns < before_ns for f in failed)
 
     def metadata_sync(self, inode: int, event: Event) -> int | None:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
@@ -93,27 +109,32 @@ class Floors:
         return self.names.get(change)
 
 
+def _behind(time_ns: int, *groups: Sequence[tuple[int, int]]) -> list[Iterator[tuple[int, int]]]:
+    """Of each group the calls invoked after `time_ns`, in order."""
+    places = [(calls, bisect_right(calls, time_ns, key=itemgetter(0))) for calls in groups]
+    return [map(calls.__getitem__, range(first, len(calls))) for calls, first in places]
+
+
 def first_covering(event: Event, *groups: Sequence[tuple[int, int]]) -> int | None:
     """Id of the first call that covers the op, or None. What it made durable, later ones need not."""
     if not event.succeeded:
         return None
-    places = [(calls, bisect_right(calls, event.end_ns, key=itemgetter(0))) for calls in groups]
-    return min((calls[at] for calls, at in places if at < len(calls)), default=(0, None))[1]
+    firsts = (next(calls, None) for calls in _behind(event.end_ns, *groups))
+    return min((call for call in firsts if call), default=(0, None))[1]
 
 
-def failed_syncs(history: History) -> dict[int, int]:
-    """Per inode (0: all): when the last sync call that lost data of it returned."""
-    failed: dict[int, int] = {}
+def failed_syncs(history: History) -> dict[int, list[Event]]:
+    """Per inode (0: all): the sync calls that lost data of it."""
+    failed: dict[int, list[Event]] = defaultdict(list)
     for event in history.events:
         if event.op.is_durability_point and event.failed and event.errno in _LOST_DATA:
-            inode = 0 if event.op.name in EVERYTHING else event.subject
-            failed[inode] = max(failed.get(inode, 0), event.end_ns)
+            failed[0 if event.op.name in EVERYTHING else event.subject].append(event)
     return failed
 
 
 def compute_floors(versions: Versions, cut: Cut) -> Floors:
     """Floors of one crash point; with the `LIVE` cut everything that returned is durable."""
-    floors = Floors(versions, cut, failed_ns=failed_syncs(versions.history))
+    floors = Floors(versions, cut, failed=failed_syncs(versions.history))
     if cut == LIVE:
         floors.everything.append((FOREVER, 0))
         returned = [event for event in versions.name_events if event.returned]

@@ -57,7 +57,8 @@ def check_reads(versions: Versions, tally: Tally) -> Iterator[Violation]:
             yield from _check_foreign(versions, event)
             continue
         yield from _check_foreign(versions, event)
-        spoiled_ns = max(failed.get(event.subject, 0), failed.get(0, 0))
+        calls = (*failed.get(event.subject, ()), *failed.get(0, ()))
+        spoiled_ns = max((call.end_ns for call in calls), default=0)
         if file.inode not in returned:
             returned[file.inode] = _Returned(file)
         yield from _check_words(origins, returned[file.inode], event, spoiled_ns)

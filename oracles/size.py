@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
@@ -27,66 +28,96 @@ class _Broken:
 def check_size(case: Case) -> Iterator[Violation]:
     """Promise: a size durable at the crash holds unless a later op changed it (source `size`)."""
     for path, node in case.tree.files():
-        file = case.versions.files.get(node.inode)
-        if node.kind != "file" or file is None or file.born is None:
+        if node.kind != "file":
             continue
+        if case.versions.is_opaque(node.inode):
+            continue
+        # a file nobody is known to have touched (its create was cut short) is empty
+        file = case.versions.files.get(node.inode) or FileVersions(node.inode)
         case.tally.judged += 1
         if any(case.floors.visible(event) for event in file.shifted):
             case.tally.skip("collapse or insert may have moved its end")
             continue
-        versions = [v for v in file.sizes if case.floors.visible(v.event)]
-        givers = [v for v in versions if _may_give(v, node.size)]
-        if case.profile.stepwise_truncate:
-            givers += _interrupted(versions, node.size)
-        if node.size and not givers:
-            yield _violation(case, path, file, node.size, None)
-            continue
-        broken = _broken_floor(case, file, versions, givers, node.size)
-        if broken:
+        sizes = _Sizes(case, file)
+        givers = sizes.givers(node.size)
+        broken = _broken_floor(sizes, givers, node.size) if sizes.ever(node.size) else None
+        if broken or (node.size and not givers):
             yield _violation(case, path, file, node.size, broken)
 
 
-def _may_give(version: SizeVersion, size: int) -> bool:
-    """True if the op may have left the size at `size`, finished or half done."""
-    if version.value in (size, END_OF_FILE):
-        # END_OF_FILE: a clone of everything there was, whose length the history does not know
-        return True
-    # Also inside the gap between the old end and the write: its zeroes are written back like data.
-    # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
-    return size < version.value and size % _PARTIAL_UNIT == 0
+class _Sizes:
+    """The versions of one file's size at one cut."""
+
+    def __init__(self, case: Case, file: FileVersions) -> None:
+        self._case, self._file = case, file
+        self._cuts: dict[int, int] = {}
+        self.versions = [v for v in file.sizes if case.floors.visible(v.event)]
+        self._largest = max((v.value for v in self.versions), default=0)
+
+    def sync(self, version: SizeVersion) -> int | None:
+        """Id of the sync call that made the change durable, or None."""
+        if not version.sure:
+            return None
+        for sync in self._case.floors.data_syncs(self._file.inode, version.event):
+            if not version.raises or self._cut_during(sync) >= version.value:
+                return sync
+        return None
+
+    def _cut_during(self, sync: int) -> int:
+        if sync not in self._cuts:
+            self._cuts[sync] = self._case.versions.cut_during(self._file, sync)
+        return self._cuts[sync]
+
+    def ever(self, size: int) -> bool:
+        """False if no op can have made the file that large, whatever survived."""
+        return not size or any(
+            v.value in (size, END_OF_FILE) or (size < v.value and not size % _PARTIAL_UNIT)
+            for v in self.versions
+        )
+
+    def givers(self, size: int) -> list[SizeVersion]:
+        """The two ops that ended last of all that may have left the size at `size`."""
+        latest_first = sorted(self.versions, key=lambda v: v.event.end_ns, reverse=True)
+        return list(islice((v for v in latest_first if self._may_give(v, size)), 2))
+
+    def _may_give(self, version: SizeVersion, size: int) -> bool:
+        """True if the op may have left the size at `size`: finished, or half done and not durable."""
+        if version.value in (size, END_OF_FILE):
+            # END_OF_FILE: a clone of everything there was, whose length the history does not know
+            return True
+        if size % _PARTIAL_UNIT:
+            return False
+        # Also inside the gap between the old end and the write: its zeroes are written back like data.
+        # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
+        grows = size < version.value
+        stops = self._case.profile.stepwise_truncate and not version.raises and size < self._largest
+        return (grows or stops) and self.sync(version) is None
 
 
-def _interrupted(versions: list[SizeVersion], size: int) -> list[SizeVersion]:
-    """The truncates that may have stopped at `size` on their way down."""
-    if size % _PARTIAL_UNIT or size >= max((v.value for v in versions), default=0):
-        return []
-    return [v for v in versions if not v.raises and v.value < size]
-
-
-def _broken_floor(
-    case: Case,
-    file: FileVersions,
-    versions: list[SizeVersion],
-    givers: list[SizeVersion],
-    size: int,
-) -> _Broken | None:
+def _broken_floor(sizes: _Sizes, givers: list[SizeVersion], size: int) -> _Broken | None:
     """The first durable change of size that `size` contradicts.
 
-    A smaller size than a durable one takes a truncate that was not over when it began, a larger one
-    than a durable truncate takes an op that gives it.
+    A smaller size than a durable one takes a truncate that was not over when it began, and brought the
+    size down to `size` itself or was not over before an op that gives it; a larger one than a durable
+    truncate takes an op that gives it.
     """
-    cut_ns = max((v.event.end_ns for v in versions if not v.raises and v.value <= size), default=-1)
-    last_two = sorted(givers, key=lambda v: v.event.end_ns)[-2:]
-    for version in versions:
+
+    def given_ns(but: SizeVersion) -> int:
+        return max((v.event.end_ns for v in givers if v is not but), default=-1)
+
+    def brought_down(cut: SizeVersion) -> bool:
+        return cut.value == size or cut in givers or given_ns(cut) >= cut.event.begin_ns
+
+    cuts = [v for v in sizes.versions if not v.raises and v.value <= size]
+    cut_ns = max((v.event.end_ns for v in cuts if brought_down(v)), default=-1)
+    for version in sizes.versions:
         if version.value == size or (version.raises and version.value < size):
             continue
-        given_ns = max((v.event.end_ns for v in last_two if v is not version), default=-1)
-        if version.event.begin_ns <= (cut_ns if version.value > size else given_ns):
+        if version.event.begin_ns <= (cut_ns if version.value > size else given_ns(version)):
             continue
-        sync = case.floors.data_sync(file.inode, version.event) if version.sure else None
-        if sync is None or (version.value > size and case.versions.cut_during(file, sync) < version.value):
-            continue
-        return _Broken(version, sync)
+        sync = sizes.sync(version)
+        if sync is not None:
+            return _Broken(version, sync)
     return None
 
 

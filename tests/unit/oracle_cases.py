@@ -2,8 +2,8 @@
 
 A history is lines of `[label:] begin-end op arguments`, times in ns, end `?` if the op never returned,
 `!ERRNO` behind an op that failed. Names are followed from line to line, so lines that race are written
-in the order they took effect; `subject=NAME` or `other=NAME` says what a lookup saw instead. An inode
-is called after the path it was made at, or as `as=NAME` says.
+in the order they took effect; `subject=NAME` or `other=NAME` says what a lookup saw instead (`-`:
+nothing). An inode is called after the path it was made at, or as `as=NAME` says.
 
 A tree is `path` or `path=inode` per name, and per inode what it holds.
 """
@@ -48,7 +48,7 @@ class Script:
     """A history under construction."""
 
     def __init__(self, text: str) -> None:
-        self.inodes = {".": ROOT}
+        self.inodes = {".": ROOT, "-": 0}
         self.births: dict[str, Event] = {}
         self.ops: dict[str, Event] = {}
         self.events: list[Event] = []

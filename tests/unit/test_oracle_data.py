@@ -102,6 +102,24 @@ DATA = (
         (("data lost-to-zero", show("a", a=Has("0:0-4096"))),),
     ),
     Row(
+        "fsync that failed takes nothing back of what an earlier one had made durable",
+        W4 + "w: 3-4 write a 0 4096\n5-6 fsync a\n7-8 fsync a !EIO",
+        (show("a", a=Has("w:0-4096")),),
+        (("data lost-to-zero", show("a", a=Has("0:0-4096"))), ("size size-too-small", show("a"))),
+    ),
+    Row(
+        "sync does not tell of a failure: an fsync that fails after it may mean what was written before",
+        W4 + "w: 3-4 write a 0 4096\n5-6 sync\n7-8 fsync a !EIO",
+        (show("a", a=Has("w:0-4096")), show("a", a=Has("0:0-4096"))),
+    ),
+    Row(
+        "O_DSYNC write during a truncate promises nothing, but the next call does",
+        W4 + "3-4 sync\nv: 5-6 write a 0 4096\n7-12 truncate a 0\nw: 8-10 write a 0 4096 sync=dsync\n"
+        "13-14 fsync a",
+        (show("a"), show("a", a=Has("w:0-4096"))),
+        (("data old-data", show("a", a=Has("v:0-4096"))),),
+    ),
+    Row(
         "fsync of another file promises nothing here",
         W4 + "w: 3-4 write a 0 4096\n5-6 create b\n7-8 fsync b",
         (show("b"), show("a b"), show("a b", a=Has("w:0-4096"))),
@@ -295,10 +313,48 @@ SIZES = (
         (("size size-from-nowhere", show("a", a=Has("0:0-12288"))),),
     ),
     Row(
+        "append and truncate that overlap, both durable: no size in between",
+        W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-10 write a 4096 4096\n8-9 truncate a 2048\n"
+        "11-12 fsync a",
+        (show("a", a=Has("v:0-2048")), show("a", a=Has("v:0-2048 0:2048-4096 w:4096-8192"))),
+        (("size size-too-small", show("a", a=Has("v:0-2048 0:2048-4096 w:4096-6144"))),),
+    ),
+    Row(
+        "a truncate under way brings back no size of long ago",
+        W4 + "u: 3-4 write a 0 2048\n5-6 fsync a\nv: 7-8 write a 0 8192\n9-10 fsync a\n"
+        "11-12 truncate a 1000",
+        (show("a", a=Has("v:0-8192")), show("a", a=Has("v:0-1000"))),
+        (("size size-too-small", show("a", a=Has("v:0-2048"))),),
+        fs=("xfs",),
+    ),
+    Row(
+        "truncate to nothing, durable, and a short write: it does not show the old size",
+        W4 + "v: 3-4 write a 0 8192\n5-6 truncate a 0\n7-8 fsync a\nw: 9-10 write a 0 2048",
+        (show("a"), show("a", a=Has("w:0-512")), show("a", a=Has("w:0-2048"))),
+        (("size size-too-small", show("a", a=Has("w:0-2048 0:2048-4096"))),),
+    ),
+    Row(
+        "a file whose create was cut short is empty",
+        "1-2 mkdir d\n3-4 sync\n5-? create a subject=-",
+        (show("d"), show("d a")),
+        (
+            ("data foreign-data", show("d a", a=Has("?:0-4096"))),
+            ("size size-from-nowhere", show("d a", a=Has("0:0-4096"))),
+        ),
+    ),
+    Row(
         "truncate step by step: btrfs may stop in between",
         W4 + "v: 3-4 write a 0 12288\n5-6 fsync a\n7-? truncate a 0",
         (show("a", a=Has("v:0-8192")), show("a")),
         (("size size-from-nowhere", show("a", a=Has("v:0-1000"))),),
+        fs=("btrfs",),
+    ),
+    Row(
+        "truncate sets the size at once on xfs",
+        W4 + "v: 3-4 write a 0 12288\n5-6 fsync a\n7-? truncate a 0",
+        (show("a", a=Has("v:0-12288")), show("a")),
+        (("size size-too-small", show("a", a=Has("v:0-8192"))),),
+        fs=("xfs",),
     ),
     Row(
         "fallocate: extends, keeps, unshare extends",
