@@ -18,6 +18,7 @@ from oracles import (
     mountable,
     names,
     read_only,
+    renames,
     scrub,
     size,
     space,
@@ -35,6 +36,7 @@ from oracles.versions import Versions, build_versions
 RULES: tuple[Rule, ...] = (
     *mountable.RULES,
     *names.RULES,
+    *renames.RULES,
     *data.RULES,
     *size.RULES,
     *attributes.RULES,

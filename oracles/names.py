@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
+from oracles.bindings import may_bind
 from oracles.case import Case, Rule
 from oracles.floors import EVERYTHING
 from oracles.verdict import Violation
-from oracles.versions import UNKNOWN, NameKey, NameVersion, touched_names
+from oracles.versions import UNKNOWN, NameKey, NameVersion
 
-_BEFORE = -1
+BEFORE = -1
 """End of the state before the history, in which no name existed."""
 
 _KINDS = {
@@ -36,43 +37,63 @@ def check_names(case: Case) -> Iterator[Violation]:
 
 
 def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
+    seen = look(case, key, found)
+    if any(begin_end[1] >= seen.floor for begin_end in seen.by) or (seen.newest is None and found == 0):
+        return
+    yield Violation(
+        rule="names",
+        kind=_kind(found, seen.newest, bool(seen.by)),
+        subject=called(case, key),
+        promised=_promise(case, seen.newest, seen.sync),
+        found=f"it names {_what(case, found)}",
+        source=case.profile.source(
+            "sync" if seen.newest is None else _promise_kind(case, key, seen.newest, seen.sync)
+        ),
+        sync=seen.sync,
+        inode=key[0],
+        name=key[1],
+        op=seen.newest.event.id if seen.newest else 0,
+        seen=seen.giver,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What explains a name: [begin, end] of the ops that may have left it so, and its floor."""
+
+    by: tuple[tuple[int, int], ...]
+    floor: int
+    newest: NameVersion | None
+    sync: int
+    giver: int
+    """The last op that may have left it so, 0: none."""
+
+
+def look(case: Case, key: NameKey, found: int) -> Look:
     versions = [v for v in case.versions.names.get(key, ()) if case.floors.visible(v.event)]
     durable = [
         (v, sync) for v in versions if v.sure and (sync := case.floors.name_sync(key, v, found)) is not None
     ]
     newest, sync = max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
-    floor = newest.event.begin_ns if newest else 0
-    givers = [v.event for v in versions if _explains(case, v, found)]
-    ends = [event.end_ns for event in givers]
+    givers = [v.event for v in versions if _explains(case, key, v, found)]
+    by = [(event.begin_ns, event.end_ns) for event in givers]
     if found == 0:
-        ends.append(_BEFORE)
-    if any(end >= floor for end in ends) or (newest is None and found == 0):
-        return
-    yield Violation(
-        rule="names",
-        kind=_kind(found, newest, bool(ends)),
-        subject=f"name {key[1]} in {case.versions.label(key[0])}",
-        promised=_promise(case, newest, sync),
-        found=f"it names {_what(case, found)}",
-        source=case.profile.source("sync" if newest is None else _promise_kind(case, key, newest, sync)),
-        sync=sync,
-        inode=key[0],
-        name=key[1],
-        op=newest.event.id if newest else 0,
-        seen=givers[-1].id if givers else 0,
-    )
+        by.append((BEFORE, BEFORE))
+    floor = newest.event.begin_ns if newest else 0
+    return Look(tuple(by), floor, newest, sync, givers[-1].id if givers else 0)
 
 
-def _explains(case: Case, version: NameVersion, found: int) -> bool:
+def _explains(case: Case, key: NameKey, version: NameVersion, found: int) -> bool:
     """True if the op may have left the name bound to `found`.
 
-    An exchange of which one side was persisted leaves nothing at that side's old name, if the inode
-    that came there was itself never made durable.
+    On btrfs an exchange of which one side was persisted leaves nothing at that side's old name, if the
+    inode that came there was itself never made durable.
     """
-    if version.inode == found or (version.inode == UNKNOWN and found != 0):
+    if may_bind(case.versions, key, version, found):
         return True
     exchange = version.event.op.name == "rename" and version.event.op.text("flags") == "exchange"
-    return exchange and not found and version.inode not in case.floors.existing
+    half = exchange and not case.profile.atomic_moves
+    return half and not found and version.inode not in case.floors.existing
 
 
 def _kind(found: int, newest: NameVersion | None, known: bool) -> str:
@@ -81,6 +102,10 @@ def _kind(found: int, newest: NameVersion | None, known: bool) -> str:
     if found == 0:
         return "missing-name"
     return "resurrected-name" if newest.inode == 0 else "old-binding"
+
+
+def called(case: Case, key: NameKey) -> str:
+    return f"name {key[1]} in {case.versions.label(key[0])}"
 
 
 def _promise(case: Case, newest: NameVersion | None, sync: int) -> str:
@@ -127,57 +152,6 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
         )
 
 
-def check_rename_atomic(case: Case) -> Iterator[Violation]:
-    """Promise: a rename never leaves its file at the old *and* the new name (source `not-lost`).
-
-    Of an exchange that goes for both files (fstests btrfs/341): one of them at both names is half of it.
-    """
-    entries = case.tree.entries
-    for event in case.versions.name_events:
-        if event.op.name != "rename" or event.id in case.versions.raced:
-            continue
-        old, new = touched_names(event)
-        moved = entries.get(new, 0)
-        swapped = {event.other} if event.op.text("flags") == "exchange" else set()
-        if old == new or event.subject == event.other or entries.get(old) != moved:
-            continue
-        if moved not in {event.subject, *swapped} - {0}:
-            continue
-        case.tally.judged += 1
-        if _otherwise(case, event, moved):
-            continue
-        if not case.profile.atomic_moves and case.floors.is_open_move(event):
-            case.tally.skip("a move to another directory that nothing settled")
-            continue
-        yield Violation(
-            rule="names",
-            kind="rename-both",
-            subject=case.versions.label(moved),
-            promised=f"`{event.op.brief}` moves it: it is at one of the two names",
-            found="it is at both names",
-            source=case.profile.source("not-lost"),
-            inode=old[0],
-            name=old[1],
-            op=event.id,
-        )
-
-
-def _otherwise(case: Case, rename: Event, moved: int) -> bool:
-    """True if another op explains that `moved` is at one of the two names."""
-    old, new = touched_names(rename)
-    if moved != rename.subject:
-        # the other file of an exchange goes the other way
-        old, new = new, old
-
-    def others(key: NameKey) -> Iterator[NameVersion]:
-        for v in case.versions.names[key]:
-            if v.event is not rename and v.inode in (moved, UNKNOWN) and case.floors.visible(v.event):
-                yield v
-
-    at_old = any(v.event.end_ns >= rename.begin_ns for v in others(old))
-    return at_old or any(True for _ in others(new))
-
-
 def check_kinds(case: Case) -> Iterator[Violation]:
     """Promise: an inode is what it was made as; a symlink keeps its target (fstests generic/348)."""
     for path, node in case.tree.files():
@@ -208,6 +182,5 @@ def _wrong(case: Case, path: str, kind: str, promised: str, found: str) -> Viola
 RULES = (
     Rule("names", check_names),
     Rule("not-lost", check_not_lost),
-    Rule("rename-atomic", check_rename_atomic),
     Rule("kinds", check_kinds),
 )

@@ -134,6 +134,8 @@ class Versions:
     """Per inode, sorted: when ops that gave it one more name had returned."""
     unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
+    moved: dict[tuple[int, NameKey], frozenset[int]] = field(default_factory=dict)
+    """Answers of `bindings.py`, kept for the next crash of this history."""
     commits: Commits | None = None
 
     subvolumes: bool = False
@@ -242,10 +244,10 @@ def _may_lose_a_name(versions: Versions, event: Event) -> set[int]:
         return set()
     if removed and event.id not in versions.raced:
         return {removed} - ({event.subject} if event.op.name == "rename" else set())
-    return _may_be_at(versions, key, event)
+    return may_be_at(versions, key, event)
 
 
-def _may_be_at(versions: Versions, key: NameKey, event: Event) -> set[int]:
+def may_be_at(versions: Versions, key: NameKey, event: Event) -> set[int]:
     """The inodes the name may have stood for while the op ran."""
     found: set[int] = set()
     versions_here = versions.names[key]
@@ -262,7 +264,9 @@ def _may_be_at(versions: Versions, key: NameKey, event: Event) -> set[int]:
 
 
 def _may_have_worked(event: Event) -> bool:
-    """A namespace op is atomic: one that failed changed nothing."""
+    """A namespace op is atomic: one that failed changed nothing; nor does a rename to its own name."""
+    if event.op.name == "rename" and len(set(touched_names(event))) == 1:
+        return False
     return not event.failed
 
 
@@ -312,6 +316,9 @@ def _rename(versions: Versions, event: Event) -> None:
     if clear and event.subject and event.subject == event.other and not exchange:
         # rename(2): two names of one inode: nothing happens, both stay.
         return
+    needed = (old_key, new_key) if exchange else (old_key,)
+    if clear and not event.returned and not all(may_be_at(versions, key, event) for key in needed):
+        return  # there was nothing to move
     moved = event.subject if clear and event.subject else UNKNOWN
     left = (event.other if clear and event.other else UNKNOWN) if exchange else 0
     sure = event.returned and clear
