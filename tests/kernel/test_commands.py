@@ -14,8 +14,8 @@ from fuzzer.campaign.execute import execute
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.source import Generated
 from fuzzer.errors import ExitCode
-from fuzzer.workload.text import format as format_workload
 from fuzzer.state.view import MORE_VIEWS
+from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
 from fuzzer.writelog.points import Plan, Points
 
