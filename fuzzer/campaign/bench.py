@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from fuzzer.campaign.bench_sequential import SequentialCosts, bench_sequential
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.lane import Lane, mount_options
@@ -39,8 +40,8 @@ SEED = 20240
 _DEVICE_BYTES = 1 << 30
 _STREAM_BYTES = 64 << 20
 _BURST_S = 0.2
-_RECORDER_SHARE = 0.4
-"""Part of the time that goes to the recorder; the rest goes to crash states."""
+_RECORDER_SHARE, _STATES_SHARE = 0.35, 0.4
+"""Parts of the time that go to the recorder and to crash states; the rest goes to a sweep."""
 _WARM_UP = 2
 """Workloads not counted: they pay for mkfs and for loading code."""
 
@@ -88,14 +89,15 @@ class StateCosts:
     """Unique states per second when the time of running the workloads counts too."""
 
 
-Result = Comparison | StateCosts
+Result = Comparison | StateCosts | SequentialCosts
 
 
 def bench(lane: Lane, fs: str, seconds: float) -> Iterator[Result]:
     """Measure one file system for about `seconds`; results come as they are known."""
     end = time.monotonic() + seconds
     yield from _bench_recorder(lane, fs, time.monotonic() + seconds * _RECORDER_SHARE)
-    yield from _bench_states(lane, fs, end)
+    yield from _bench_states(lane, fs, time.monotonic() + seconds * _STATES_SHARE)
+    yield bench_sequential(lane, fs, end)
 
 
 # The recorder.

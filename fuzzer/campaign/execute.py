@@ -63,19 +63,23 @@ def execute(
     PowercutErrors if the machinery fails.
     """
     fresh = lane.fresh(workload)
-    with lane.times.phase("execute"):
-        store_image(fresh.image, lane.disk)
-        lane.log.unlink(missing_ok=True)
+    times = lane.times
+    with times.phase("execute"):
+        with times.phase("live store"):
+            store_image(fresh.image, lane.disk)
+            lane.log.unlink(missing_ok=True)
         lane.kernel_log.skip()
-        with lane.recorder.record(lane.disk, lane.log) as recorded:
+        record = lane.recorder.record(lane.disk, lane.log)
+        with times.around(record, "live attach", "live detach") as recorded:
             history, seen = _run_mounted(lane, workload, recorded, deadline_s, views)
             if View.REMOUNT in views:
-                with lane.times.phase("views"):
+                with times.phase("views"):
                     seen.append((View.REMOUNT, _mount_again(lane, workload, recorded, history)))
             name = Path(recorded.device).resolve().name
         lines = lane.own_lines(name, workload.fs)
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
-        log = join_logs(fresh.log, read_log(lane.log, mapped=False))
+        with times.phase("live log"):
+            log = join_logs(fresh.log, read_log(lane.log, mapped=False))
     (_, first), *others = seen
     live = replace(first, kernel_log=tuple(lines))
     return Execution(workload, history, fresh.image, log, live, tuple(others))
@@ -91,22 +95,25 @@ def _run_mounted(
             # Left after the unmount, which gives most charges back: reclaiming them takes long.
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
         mount = mounted(recorded.device, lane.live_mount, workload.fs, options)
+        mount = lane.times.around(mount, "live mount", "live unmount")
         mountpoint = _enter_mount(stack, mount, f"{workload.fs} with {options}")
         try:
-            history = run_workload(
-                workload,
-                mountpoint,
-                fs=workload.fs,
-                cgroup=cgroup,
-                deadline_s=deadline_s,
-                on_durable=None if lane.recorder.timed else _marker(recorded),
-            )
+            with lane.times.phase("actors"):
+                history = run_workload(
+                    workload,
+                    mountpoint,
+                    fs=workload.fs,
+                    cgroup=cgroup,
+                    deadline_s=deadline_s,
+                    on_durable=None if lane.recorder.timed else _marker(recorded),
+                )
         except HangError as error:
             # Failing all its I/O is what frees a file system, and those who wait for it.
             lane.recorder.abort()
             reap_stuck(error.pids, _FREED_S)
             raise
-        tree = walk(mountpoint, workload.fs, history.known_ids())
+        with lane.times.phase("live walk"):
+            tree = walk(mountpoint, workload.fs, history.known_ids())
         with lane.times.phase("views"):
             more = _look_again(mountpoint, workload.fs, history, views)
             # Last: looking writes back what is dirty, too.

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from fuzzer.campaign.bench import Comparison, Result, StateCosts, bench
+from fuzzer.campaign.bench_sequential import SequentialCosts
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.session import prepare
 from fuzzer.cli.options import FILESYSTEMS, Duration, fs_option, json_option, recorder_option
@@ -38,10 +39,14 @@ def bench_command(filesystems: tuple[str, ...], seconds: float, recorder: str, a
 def _json(result: Result) -> str:
     if isinstance(result, Comparison):
         return json.dumps({"event": "comparison", **asdict(result), "met": result.met})
+    if isinstance(result, SequentialCosts):
+        return json.dumps({"event": "sequential-small", **asdict(result), "met": result.met})
     return json.dumps({"event": "states", **asdict(result)})
 
 
 def _text(result: Result) -> list[str]:
+    if isinstance(result, SequentialCosts):
+        return _sequential(result)
     return _comparison(result) if isinstance(result, Comparison) else _costs(result)
 
 
@@ -55,6 +60,16 @@ def _comparison(one: Comparison) -> list[str]:
         return [line]
     bound = "at most" if one.at_most else "at least"
     return [f"{line}  target {bound} {one.target:g}x: {'met' if one.met else 'NOT MET'}"]
+
+
+def _sequential(costs: SequentialCosts) -> list[str]:
+    phases = "  ".join(f"{name} {ms:.2f}" for name, ms in costs.phase_ms.items())
+    verdict = "met" if costs.met else "NOT MET"
+    return [
+        f"{costs.fs:<5}  ms per sequential-small workload: {phases}",
+        f"{costs.fs:<5}  sequential-small workloads per second and core: {costs.per_s:.1f} "
+        f"({costs.workloads} run)  target at least {costs.target_per_s:g}: {verdict}",
+    ]
 
 
 def _costs(costs: StateCosts) -> list[str]:

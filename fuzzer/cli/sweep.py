@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fuzzer.campaign.examine import Care
+from fuzzer.campaign.examine import QUICK
 from fuzzer.campaign.fuzz import fuzz
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.monitor import Monitor
@@ -26,10 +26,6 @@ from fuzzer.cli.options import (
 from fuzzer.errors import ExitCode
 from fuzzer.workload.sweep import LENGTHS
 from fuzzer.writelog.points import Plan
-
-_CARE = Care(last_only=True, full_every=4)
-"""A shorter sweep has cut at the earlier sync calls. Checkers cost more than all the rest of a state, and
-neighbours in the sweep give them almost the same image."""
 
 
 @click.command("sweep")
@@ -81,7 +77,7 @@ def sweep_command(
             plan=Plan(),
             canary=canary,
             origin=origin(points=str(Plan()), canary=canary, recorder=recorder),
-            care=_CARE,
+            care=QUICK,
         )
         for fs, size in source.sizes.items():
             monitor.say(f"{fs}: {size} workloads of length {length}, of which {sample or 'all'} are run")

@@ -21,7 +21,7 @@ def test_every_line_is_there_and_adds_up(fs: str) -> None:
     result = CliRunner().invoke(main, ["bench", "--fs", fs, "--time", "4s", "--json"])
     assert result.exit_code == 0, result.output
     assert time.monotonic() - started < 60
-    *comparisons, costs = [json.loads(line) for line in result.stdout.splitlines()]
+    *comparisons, costs, sequential = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["name"] for one in comparisons] == [
         "recorded fsync, 1 writer",
         "recorded fsync, 4 writers",
@@ -38,6 +38,11 @@ def test_every_line_is_there_and_adds_up(fs: str) -> None:
     assert set(costs["phase_ms"]) == {*PHASES, "other"}
     assert all(costs["phase_ms"][name] > 0 for name in ("mount", "walk", "unmount", "fsck"))
     assert sum(costs["phase_ms"].values()) == pytest.approx(1000 / costs["per_s"])
+    assert sequential["event"] == "sequential-small"
+    assert sequential["fs"] == fs
+    assert {"actors", "live mount", "mount", "judge"} < set(sequential["phase_ms"])
+    assert sum(sequential["phase_ms"].values()) == pytest.approx(1000 / sequential["per_s"])
+    assert sequential["met"] == (sequential["per_s"] >= sequential["target_per_s"])
     assert costs["per_s_of_all"] < costs["per_s"] < costs["per_s_without_fsck"]
 
 
@@ -45,7 +50,7 @@ def test_people_see_whether_a_target_is_met() -> None:
     result = CliRunner().invoke(main, ["bench", "--fs", "btrfs", "--time", "1s"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert sum(line.endswith((": met", ": NOT MET")) for line in lines) == 3
+    assert sum(line.endswith((": met", ": NOT MET")) for line in lines) == 4
     assert any("ms per unique state: build " in line for line in lines)
 
 
