@@ -29,9 +29,7 @@ def test_a_small_sweep_is_silent_and_done_once(tmp_path: Path) -> None:
     # Of each: the live mount, the last sync call in two states, and of one in four the end.
     assert 60 <= int(str(summary["crash_states"])) <= 80
     assert summary["workloads"] == 20
-    assert set(summary) == {
-        *("event", "workloads", "crash_states", "unique_states", "findings", "known", "seconds", "dir")
-    }
+    assert {"unique_states", "findings", "seconds", "dir"} < set(summary)
     assert _sweep(tmp_path, "--sample", "10", "--seed", "3")[1][-1]["workloads"] == 0
     assert _sweep(tmp_path, "--sample", "2", "--seed", "3", "--fs", "xfs")[1][-1]["workloads"] == 2
 
