@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from fuzzer.campaign.lane import Lane, open_lane
-from fuzzer.writelog.crash import Points
+from fuzzer.writelog.points import Points
 from tests.kernel.watched import watch
 
 pytestmark = pytest.mark.kernel("drop_caches")

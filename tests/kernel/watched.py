@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 
-import fuzzer.campaign.examine as examine_module
-from fuzzer.campaign.examine import Examination, examine
+from fuzzer.campaign.examine import examine
+from fuzzer.campaign.examiner import Examination, Examiner, Place
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.lane import Lane
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.tree import Node, Tree
 from fuzzer.workload.text import parse
-from fuzzer.writelog.crash import LIVE, Cut, Points
+from fuzzer.writelog.crash import LIVE
 from fuzzer.writelog.dirtylog import needs_replay
-from fuzzer.writelog.image import Image
-from oracles import Judgement
+from fuzzer.writelog.points import Plan, Points
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Watched:
     examination: Examination
     after: tuple[Shown, ...]
     replayed: int
-    """How many unique images had a log to replay."""
+    """How many crash states had a log to replay."""
 
     def errnos(self, *names: str) -> list[int]:
         return [event.errno for event in self.execution.history.events if event.op.name in names]
@@ -71,29 +70,24 @@ def watch(
     monkeypatch: pytest.MonkeyPatch, lane: Lane, text: str, fs: str, points: Points = Points.WRITE
 ) -> Watched:
     """Run a workload text (from its header's second line on) once, and judge every crash state."""
-    seen: list[tuple[Recovery, Cut]] = []
-    images: dict[int, Image] = {}
-    judge, recover = examine_module.judge, examine_module.recover
+    seen: list[tuple[Place, Recovery]] = []
+    judge_at = Examiner.judge_at
 
-    def judged(profile: object, recovery: Recovery, versions: object, cut: Cut) -> Judgement:
-        seen.append((recovery, cut))
-        return judge(profile, recovery, versions, cut)  # type: ignore[arg-type]
-
-    def recovered(lane: object, image: Image, *rest: object) -> Recovery:
-        images[image.digest] = image
-        return recover(lane, image, *rest)  # type: ignore[arg-type]
+    def judged(examiner: Examiner, place: Place, recovery: Recovery) -> None:
+        seen.append((place, recovery))
+        judge_at(examiner, place, recovery)
 
     with monkeypatch.context() as patch:
-        patch.setattr(examine_module, "judge", judged)
-        patch.setattr(examine_module, "recover", recovered)
+        patch.setattr(Examiner, "judge_at", judged)
         execution = execute(lane, parse(f"powercut 1\nfs: {fs}\n{text}"))
-        examination = examine(lane, execution, points)
+        examination = examine(lane, execution, Plan((points,)))
     made = {path: node.inode for path, node in execution.live.tree.paths()} if execution.live.tree else {}
     last_ns = max(event.end_ns for event in execution.history.events)
-    after = [r.tree for r, cut in seen if cut != LIVE and cut.returned_before_ns > last_ns]
+    after = [r.tree for at, r in seen if at.cut != LIVE and at.cut.returned_before_ns > last_ns]
     assert after, "no crash state after the last op"
     shown = tuple(Shown(tree, made) for tree in after if tree is not None)
-    return Watched(execution, examination, shown, sum(bool(needs_replay(i, fs)) for i in images.values()))
+    replayed = sum(at.image is not None and bool(needs_replay(at.image, fs)) for at, _ in seen)
+    return Watched(execution, examination, shown, replayed)
 
 
 Sees = Callable[[Shown], bool]
