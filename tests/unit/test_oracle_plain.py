@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fuzzer.state.inode import make_inode
 from fuzzer.state.recovery import FsckResult, Recovery, Remount, Scrub, Space
 from fuzzer.state.tree import Node, Tree
 from oracles import PROFILES, judge
@@ -233,3 +234,16 @@ def probed(fs: str, data_bytes: int, free_bytes: int, **more: object) -> Recover
 def test_space_comes_back(on: str, used: Recovery, fresh: Recovery, expected: list[str]) -> None:
     assert found(on, replace(used, fresh=fresh)) == expected
     assert not found(on, replace(used, fresh=fresh, emptied=None))
+
+
+def test_a_subvolume_gives_its_space_back_later() -> None:
+    shown = tree("btrfs")
+    inside = make_inode(256, 257)
+    shown = replace(
+        shown,
+        nodes={**shown.nodes, inside: node(inside, "dir", 1)},
+        entries={**shown.entries, (ROOT, "v"): inside},
+    )
+    used = replace(probed("btrfs", 4096, 900), fresh=probed("btrfs", 0, 900))
+    assert found("btrfs", used) == ["space data-kept"]
+    assert not found("btrfs", replace(used, tree=shown))
