@@ -49,6 +49,10 @@ class InfrastructureError(PowercutError):
     """Our own machinery failed (recorder died, tool missing, timeout): neither a pass nor a finding."""
 
 
+class DeadlineError(InfrastructureError):
+    """A program did not end in time and was killed."""
+
+
 class LeakError(InfrastructureError):
     """A kernel resource could not be released; the message names who holds it."""
 

@@ -80,7 +80,10 @@ def _states_of(
     """Look at `wanted` states of the recovery of `outer`; returns them."""
     assert outer.state is not None
     assert outer.image is not None
-    log = None if stop() else record_recovery(lane, outer.image, examiner.look)
+    if stop():
+        return []
+    examiner.announce(outer)
+    log = record_recovery(lane, outer.image, examiner.look)
     if log is None:
         return []
     builder, digest = StateBuilder(outer.image, log), log_digest(log)

@@ -55,15 +55,18 @@ def examine(
     *,
     stop: Callable[[], bool] = lambda: False,
     care: Care = THOROUGH,
+    announce: Callable[[Place], None] = lambda _: None,
 ) -> Examination:
-    """Look at the live mount, the crash states of `plan` and the end; `stop` is asked between states.
+    """Look at the live mount, the crash states of `plan` and the end.
 
+    `stop` is asked between states, `announce` is told of each before the kernel sees it.
     What is drawn depends on the workload's seed and the log.
     """
     log, workload = execution.log, execution.workload
     faults = faults_for(execution, plan, canary)
     evidence = _evidence(execution)
     examiner = _examiner(lane, execution, evidence, faults, _is_turn(workload, care.full_every))
+    examiner.announce = announce
     _examine_live(examiner, execution, evidence)
     builder = StateBuilder(execution.base, log, log.start, faults)
     rng = random.Random(f"states/{workload.seed}")

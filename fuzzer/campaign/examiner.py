@@ -68,7 +68,7 @@ class Examiner:
     """Looks at the crash states of one log, and keeps the first of each bucket.
 
     `judge` says what is wrong with a recovery at a cut, `file` makes that a finding; `report` gets each
-    finding that is kept, as it is found.
+    finding that is kept, as it is found. `announce` is told of a state before the kernel sees it.
     """
 
     lane: CrashLane
@@ -76,6 +76,7 @@ class Examiner:
     judge: Callable[[Recovery, Cut], Judgement]
     file: Callable[[Place, Judgement, Recovery], Forbidden]
     report: Callable[[Forbidden], None] = lambda _: None
+    announce: Callable[[Place], None] = lambda _: None
     seen: dict[int, Recovery] = field(default_factory=dict)
     found: dict[str, Forbidden] = field(default_factory=dict)
     states: int = 0
@@ -95,6 +96,7 @@ class Examiner:
     def look_again(self, place: Place, depth: Depth) -> None:
         """Recover and judge one crash state, whatever is remembered of it."""
         assert place.image is not None
+        self.announce(place)
         recovery = recover(self.lane, place.image, self.look, depth)
         self.seen[place.image.digest] = recovery
         self.judge_at(place, recovery)

@@ -6,17 +6,21 @@ It is the database's only writer while the campaign runs, and the only one that 
 from __future__ import annotations
 
 import json
+import os
 import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzzer.campaign.finding import load_facts
+from fuzzer.campaign.hang import save_blocked
 from fuzzer.campaign.index import Index
 from fuzzer.campaign.monitor import Monitor
-from fuzzer.campaign.worker import STUCK, FuzzOptions, work
-from fuzzer.errors import LostWorkerError
+from fuzzer.campaign.queue import Queue, set_aside
+from fuzzer.campaign.worker import STUCK, FuzzOptions, plan_of, work
+from fuzzer.errors import LeakError, LostWorkerError
+from fuzzer.kernel.beacon import Beacon, Doing, fail_recorded_devices, kernel_stacks
 from fuzzer.kernel.children import CRASHED, Child, fork_child, stop_signals
 from fuzzer.kernel.sweep import sweep
 from oracles import Tally
@@ -27,6 +31,8 @@ _SILENT_S = 300.0
 _END_S = 90.0
 """How long workers may take to end their state and release everything."""
 _MAX_LOSSES = 5
+_KILL_S = 5.0
+"""How long a worker that hangs may take to die; if it does not, it is left behind."""
 
 
 @dataclass(slots=True)
@@ -60,15 +66,18 @@ class _Campaign:
     monitor: Monitor
     totals: Totals
     workers: dict[int, Child] = field(default_factory=dict)
+    beacons: dict[int, Beacon] = field(default_factory=dict)
     heard: dict[int, float] = field(default_factory=dict)
     turns: dict[int, int] = field(default_factory=dict)
     """Per worker: the workload it is at. What is below all of them is done."""
     losses: int = 0
+    hangs: int = 0
 
     def start(self, number: int) -> None:
         """Fork worker `number` where its sequence of workloads stands."""
-        options, first = self.options, self.turns[number]
-        self.workers[number] = fork_child(lambda send: work(options, number, first, send))
+        options, first, beacon = self.options, self.turns[number], Beacon()
+        self.beacons[number] = beacon
+        self.workers[number] = fork_child(lambda send: work(options, number, first, send, beacon))
         self.heard[number] = time.monotonic()
 
     def hear(self, number: int, line: str) -> None:
@@ -117,6 +126,9 @@ def fuzz(options: FuzzOptions, index: Index, monitor: Monitor, position: str = "
 
     `position` is the setting that keeps where it stands. LostWorkerError if workers keep dying.
     """
+    died = set_aside(options.directory / "queue")
+    if died is not None:
+        monitor.say(f"an earlier session died; what it was at is in {died} (powercut replay takes its logs)")
     (options.directory / "queue").mkdir(parents=True, exist_ok=True)
     campaign = _Campaign(options, index, monitor, Totals(time.monotonic()))
     try:
@@ -130,7 +142,7 @@ def fuzz(options: FuzzOptions, index: Index, monitor: Monitor, position: str = "
         for child in campaign.workers.values():
             child.kill(_END_S)
         index.change_setting(position, str(campaign.position()))
-        sweep()
+        _sweep(campaign)
     return campaign.totals
 
 
@@ -160,7 +172,7 @@ def _replace(campaign: _Campaign, number: int, status: int) -> None:
     """A worker died: clean up after it and go on with a new one."""
     campaign.losses += status != STUCK
     campaign.monitor.event({"event": "lost", "worker": number, "status": status})
-    sweep()
+    _sweep(campaign)
     if status == CRASHED or campaign.losses > _MAX_LOSSES:
         raise LostWorkerError(
             f"worker {number} ended with status {status}",
@@ -173,12 +185,46 @@ def _replace(campaign: _Campaign, number: int, status: int) -> None:
 
 
 def _watch(campaign: _Campaign) -> None:
-    """Give up workers that have gone silent; their recorder dies with them, which frees stuck I/O."""
+    """Give up workers that hang, and what has gone silent; the recorder dies with them."""
     for number, child in list(campaign.workers.items()):
-        if time.monotonic() - campaign.heard[number] > _SILENT_S:
+        doing = campaign.beacons[number].overdue()
+        if doing is not None:
+            _give_up(campaign, number, child, doing)
+        elif time.monotonic() - campaign.heard[number] > _SILENT_S:
             child.kill(_END_S)
             del campaign.workers[number]
             _replace(campaign, number, -9)
+
+
+def _give_up(campaign: _Campaign, number: int, child: Child, doing: Doing) -> None:
+    """A worker is blocked in the kernel: that is a finding. Free it if that can be done, and go on."""
+    options = campaign.options
+    plan = options.plan or plan_of(campaign.turns[number])
+    finding = save_blocked(
+        Queue(options.directory / "queue", number),
+        doing.step,
+        kernel_stacks(child.pid),
+        options.directory / "findings",
+        replace(options.origin, points=str(plan)),
+    )
+    campaign.hear(number, json.dumps({"event": "finding", "canary": "", **finding.summary()}))
+    campaign.hangs += 1
+    if not child.kill(_KILL_S):
+        fail_recorded_devices(child.pid)
+        if not child.kill(_KILL_S):
+            os.close(child.fd)
+    del campaign.workers[number]
+    _replace(campaign, number, STUCK)
+
+
+def _sweep(campaign: _Campaign) -> None:
+    """Clean up after dead workers. What hung may stay until the machine restarts: that is told, no error."""
+    try:
+        sweep()
+    except LeakError as error:
+        if not campaign.hangs:
+            raise
+        campaign.monitor.say(f"{error}; {error.hint}")
 
 
 def _end(campaign: _Campaign) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution
-from fuzzer.campaign.finding import Finding, Origin, save_finding
+from fuzzer.campaign.finding import Finding, Origin, make_finding, save_finding
+from fuzzer.campaign.queue import Queue
 from fuzzer.errors import HangError
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
@@ -19,6 +20,53 @@ from fuzzer.writelog.joined import RunLog
 from oracles import Judgement, Violation
 
 _SOURCE = "no system call of a workload may block for ever on a healthy device"
+
+
+def save_blocked(queue: Queue, step: str, stacks: dict[str, str], directory: Path, origin: Origin) -> Finding:
+    """Save a finding for a worker that stands in the kernel: in mount(2), umount(2), a look at the tree.
+
+    `step` is the phase it is in, `stacks` are its kernel stack and those of all that is blocked too.
+    """
+    execution, place = queue.load()
+    state = place.state
+    own = next(iter(stacks.values()), "")
+    kind, where = f"{_call(own, step)}-hang", _where(own)
+    violation = Violation(
+        rule="hang",
+        kind=kind,
+        subject="the file system",
+        promised="it mounts, unmounts and answers",
+        found=f"a process is in {_call(own, step)} and does not come back, at {where}",
+        source=_SOURCE,
+    )
+    lines = tuple(f"{name}: {line}" for name, stack in stacks.items() for line in stack.splitlines())
+    forbidden = Forbidden(
+        state,
+        Judgement((violation,), 1, 0),
+        Recovery(kernel_log=lines if state else ()),
+        bucket=f"{execution.workload.fs}/hang/{kind}",
+        recoveries=place.recoveries,
+    )
+    execution = replace(execution, live=Recovery(kernel_log=() if state else lines))
+    finding = make_finding(execution, forbidden, origin)
+    save_finding(directory, finding, execution, forbidden)
+    return finding
+
+
+def _call(stack: str, step: str) -> str:
+    """The system call it is in, if it is one of these, else the phase.
+
+    umount(2) does its work on the way back to user space (cleanup_mnt in fs/namespace.c).
+    """
+    if "sys_umount" in stack or " cleanup_mnt+" in stack:
+        return "umount"
+    return "mount" if "sys_mount" in stack else step.replace(" ", "-")
+
+
+def _where(stack: str) -> str:
+    """The innermost function of a kernel stack as /proc/PID/stack shows it."""
+    line = next((line for line in stack.splitlines() if "[<0>]" in line), "unknown")
+    return line.strip().removeprefix("[<0>] ").split("+")[0]
 
 
 def save_hang(directory: Path, workload: Workload, error: HangError, origin: Origin) -> Finding:

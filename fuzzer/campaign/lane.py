@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.kernel.beacon import Beacon
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.kmsg import KernelLog, lines_of_device
 from fuzzer.kernel.loop import PrivateMinor, private_minor
@@ -36,6 +37,27 @@ _ALWAYS = {"btrfs": "noatime", "xfs": "noatime,nouuid"}
 which a campaign in another terminal may have mounted at this moment: xfs refuses that without
 `nouuid`, btrfs gives the second mount a temporary fsid (Linux 6.7, /sys/fs/btrfs/features/temp_fsid)."""
 
+HANG_S = 90.0
+"""How long a file system may take to mount or unmount, or to be walked or probed, before it counts as
+hung: these take milliseconds, and seconds on a machine that is busy with other things."""
+
+WATCHED = frozenset(
+    (
+        "mount",
+        "unmount",
+        "walk",
+        "probe",
+        "remount",
+        "read-only",
+        "record",
+        "live mount",
+        "live unmount",
+        "views",
+    )
+)
+"""Phases that block for ever if the file system does. The actors and the checker have deadlines of their
+own; the rest does not touch the file system."""
+
 _MAX_FRESH = 16
 """File systems kept ready; the oldest is dropped (their images stay small, a few MiB)."""
 
@@ -47,17 +69,26 @@ def mount_options(fs: str, *more: str) -> str:
 
 @dataclass(slots=True)
 class PhaseTimes:
-    """Seconds spent per named phase, and how often it was entered."""
+    """Seconds spent per named phase, and how often it was entered.
+
+    `beacon` tells the parent of a phase that can hang (see `HANG_S`).
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    beacon: Beacon | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
+        watched = self.beacon is not None and name in WATCHED
+        if self.beacon is not None and watched:
+            self.beacon.enter(name, HANG_S)
         try:
             yield
         finally:
+            if self.beacon is not None and watched:
+                self.beacon.leave()
             self.seconds[name] += time.perf_counter() - started
             self.counts[name] += 1
 
@@ -157,8 +188,11 @@ class Lane(CrashLane):
 
 
 @contextmanager
-def open_lane(recorder: str) -> Iterator[Lane]:
-    """Take everything a lane needs; `recorder` is `auto`, `fuse` or `dm`. Released in reverse order."""
+def open_lane(recorder: str, beacon: Beacon | None = None) -> Iterator[Lane]:
+    """Take everything a lane needs; `recorder` is `auto`, `fuse` or `dm`. Released in reverse order.
+
+    `beacon` is where a parent that watches over this process looks.
+    """
     with ExitStack() as stack:
         area = stack.enter_context(run_area())
         opened = stack.enter_context(open_recorder(recorder, area))
@@ -169,6 +203,7 @@ def open_lane(recorder: str) -> Iterator[Lane]:
             minor=crash.minor,
             kernel_log=crash.kernel_log,
             directory=crash.directory,
+            times=PhaseTimes(beacon=beacon),
         )
         lane.live_mount.mkdir()
         yield lane

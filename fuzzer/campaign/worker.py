@@ -22,14 +22,15 @@ from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
+from fuzzer.campaign.queue import Queue
 from fuzzer.campaign.smallest import smallest
 from fuzzer.campaign.source import Source
 from fuzzer.errors import HangError, InputError
+from fuzzer.kernel.beacon import Beacon
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
-from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS
 from fuzzer.writelog.points import Plan, Points
 from oracles import Violation
@@ -72,26 +73,31 @@ def plan_of(index: int) -> Plan:
     return _DEEP if index % DEEP_EVERY == DEEP_EVERY - 1 else Plan()
 
 
-def work(options: FuzzOptions, number: int, first: int, send: Send) -> int:
-    """Run workloads `first`, `first + jobs`, … until the source's end, the deadline or SIGTERM."""
+def work(options: FuzzOptions, number: int, first: int, send: Send, beacon: Beacon) -> int:
+    """Run workloads `first`, `first + jobs`, … until the source's end, the deadline or SIGTERM.
+
+    `beacon` says what could hang to whoever started this.
+    """
     total = options.source.total
-    with stop_signals() as asked_to_stop, open_lane(options.recorder) as lane:
+    with stop_signals() as asked_to_stop, open_lane(options.recorder, beacon) as lane:
 
         def stop() -> bool:
             return asked_to_stop() or time.monotonic() >= options.deadline
 
-        worker = _Worker(options, number, lane, send, stop, Counter())
+        queue = Queue(options.directory / "queue", number)
+        worker = _Worker(options, queue, lane, send, stop, Counter())
         index = first
         while not stop() and (total is None or index < total):
             worker.run(index, options.source.workload(index))
             index += options.jobs
+        queue.clear()
     return 0
 
 
 @dataclass(slots=True)
 class _Worker:
     options: FuzzOptions
-    number: int
+    queue: Queue
     lane: Lane
     send: Send
     stop: Callable[[], bool]
@@ -104,14 +110,13 @@ class _Worker:
         if lacking:
             self._send(event="skipped", index=index, fs=workload.fs, missing=[c.name for c in lacking])
             return
-        self._queue(workload)
+        self.queue.begin(workload)
         try:
             execution = execute(self.lane, workload, views=self.options.source.views(index))
         except HangError as error:
             self._hang(workload, error)
-        options = self.options
-        plan = options.plan or plan_of(index)
-        examination = examine(self.lane, execution, plan, options.canary, stop=self.stop, care=options.care)
+        plan = self.options.plan or plan_of(index)
+        examination = self._examine(execution, plan)
         self._report(execution, examination, plan)
         self._send(
             event="workload",
@@ -126,13 +131,19 @@ class _Worker:
         if execution.history.killed:
             self._send(event="killed", index=index, fs=workload.fs, actors=list(execution.history.killed))
 
-    def _queue(self, workload: Workload) -> None:
-        """A machine that dies now leaves its culprit behind."""
-        path = self.options.directory / "queue" / f"lane-{self.number}.workload"
-        with path.open("w") as file:
-            file.write(format_workload(workload))
-            file.flush()
-            os.fsync(file.fileno())
+    def _examine(self, execution: Execution, plan: Plan) -> Examination:
+        """All crash states; each is named on disk before the kernel sees it."""
+        options = self.options
+        with self.queue.recovering(execution) as states:
+            return examine(
+                self.lane,
+                execution,
+                plan,
+                options.canary,
+                stop=self.stop,
+                care=options.care,
+                announce=states.name,
+            )
 
     def _report(self, execution: Execution, examination: Examination, plan: Plan) -> None:
         faults = faults_for(execution, plan, self.options.canary)

@@ -17,6 +17,7 @@ from fuzzer.kernel.actor import CRASHED, HELD_SIGNALS, OnDurable, Stage, become_
 from fuzzer.kernel.clock import realtime_offset_ns
 from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
+from fuzzer.kernel.procfs import kernel_stack
 from fuzzer.kernel.shared import SharedRun
 from fuzzer.state.history import History, events_from_records
 from fuzzer.workload.model import SETUP, Workload
@@ -123,7 +124,7 @@ class _StuckError(Exception):
         super().__init__(f"{len(children)} processes survive SIGKILL")
         self.numbers = tuple(child.number for child in children)
         self.pids = tuple(child.pid for child in children)
-        self.stacks = tuple(_kernel_stack(child.pid) for child in children)
+        self.stacks = tuple(kernel_stack(child.pid) for child in children)
 
 
 @dataclass(slots=True)
@@ -249,14 +250,6 @@ def _enter_cgroup(stage: Stage, cgroup: MemoryCgroup, children: list[_Child]) ->
 
 def _freezes(workload: Workload, number: int) -> bool:
     return any(op.name == "freeze" for op in workload.block(number))
-
-
-def _kernel_stack(pid: int) -> str:
-    """Where in the kernel a process waits, as root sees it."""
-    try:
-        return Path(f"/proc/{pid}/stack").read_text()
-    except OSError as error:
-        return f"(no stack: {error.strerror})\n"
 
 
 def reap_stuck(pids: Iterable[int], timeout_s: float) -> tuple[int, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
+from fuzzer.errors import DeadlineError
 from fuzzer.kernel.process import run
 from fuzzer.state.recovery import FsckResult
 
@@ -19,16 +22,22 @@ _MAX_OUTPUT = 64 << 10
 
 
 def check(device: str, fs: str) -> FsckResult:
-    """Check `device`. A checker that dies of a signal is a result too (negative status).
+    """Check `device`. A checker that dies of a signal is a result too (negative status), and so is one
+    that does not end (in 120 s, then it is killed).
 
     Old versions of btrfs check print errors and exit 0, so the output always comes along (64 KiB).
     """
-    done = run([*_ARGV[fs], device], timeout_s=_TIMEOUT_S, check=False)
-    return FsckResult(True, done.status, done.output[:_MAX_OUTPUT])
+    return _run([*_ARGV[fs], device])
 
 
 def check_lowmem(device: str) -> FsckResult:
     """Check a btrfs with the checker's other implementation, which has its own view of what is wrong."""
-    argv = [*_ARGV["btrfs"], "--mode=lowmem", device]
-    done = run(argv, timeout_s=_TIMEOUT_S, check=False)
+    return _run([*_ARGV["btrfs"], "--mode=lowmem", device])
+
+
+def _run(argv: list[str]) -> FsckResult:
+    try:
+        done = run(argv, timeout_s=_TIMEOUT_S, check=False)
+    except DeadlineError:
+        return FsckResult(True, -signal.SIGKILL, f"no end after {_TIMEOUT_S:g} s")
     return FsckResult(True, done.status, done.output[:_MAX_OUTPUT])

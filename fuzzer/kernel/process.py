@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fuzzer.errors import InfrastructureError, MissingCapabilityError
+from fuzzer.errors import DeadlineError, InfrastructureError, MissingCapabilityError
 from fuzzer.kernel.libc import PR_SET_PDEATHSIG, prctl
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -59,15 +59,15 @@ def die_with_parent(parent_pid: int) -> None:
 def run(argv: Sequence[str], *, timeout_s: float, check: bool = True, cwd: Path = Path("/")) -> CompletedRun:
     """Run a program to its end.
 
-    Raises MissingCapabilityError if it is not installed, InfrastructureError if the deadline passes
-    (the whole process group is killed) or, with `check`, if it fails. Each output stream is cut at
+    Raises MissingCapabilityError if it is not installed, DeadlineError if the deadline passes (the whole
+    process group is killed), InfrastructureError, with `check`, if it fails. Each output stream is cut at
     1 MiB.
     """
     child = _start(argv, cwd)
     try:
         stdout, stderr = _collect(child, time.monotonic() + timeout_s)
     except TimeoutError:
-        raise InfrastructureError(f"no end after {timeout_s:g} s: {shlex.join(argv)}") from None
+        raise DeadlineError(f"no end after {timeout_s:g} s: {shlex.join(argv)}") from None
     finally:
         _end_group(child, argv)
     done = CompletedRun(tuple(argv), child.returncode, _text(stdout), _text(stderr))

@@ -86,6 +86,23 @@ def comm(pid: int) -> str:
         return ""
 
 
+def is_blocked(pid: int) -> bool:
+    """In uninterruptible sleep at this moment: signals, SIGKILL too, do not reach it."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except _GONE:
+        return False
+    return text[text.rindex(")") + 2] == "D"
+
+
+def kernel_stack(pid: int) -> str:
+    """Where in the kernel a process waits, as root sees it."""
+    try:
+        return (_PROC / str(pid) / "stack").read_text()
+    except OSError as error:
+        return f"(no stack: {error.strerror})\n"
+
+
 def loop_backing_files() -> dict[int, str]:
     """Backing file by loop number, of all attached loop devices."""
     found = {}

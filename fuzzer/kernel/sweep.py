@@ -111,15 +111,25 @@ def _kill(victims: set[int]) -> Iterator[str]:
 
 
 def _abort_fuse(dead: LeftBehind) -> Iterator[str]:
-    """Fail all requests of the run's FUSE mounts, so that nothing waits for a server that is gone."""
-    connections = [m for m in procfs.mounts_under(dead.directory) if m.fs.split(".")[0] == "fuse"]
+    for path in abort_fuse(dead.directory):
+        yield f"FUSE connection of {path}"
+
+
+def abort_fuse(directory: Path) -> list[Path]:
+    """Fail all requests of the FUSE mounts below `directory`: nothing waits for a server that is gone.
+
+    Returns the mount points.
+    """
+    connections = [m for m in procfs.mounts_under(directory) if m.fs.split(".")[0] == "fuse"]
+    aborted = []
     if connections and not any(_FUSECTL.iterdir()):
         libc.mount("none", str(_FUSECTL), "fusectl")
     for mount in connections:
         # The connection's number is the mount's device number (fuse_ctl_add_conn, fs/fuse/control.c).
         with suppress(FileNotFoundError):
             (_FUSECTL / str(mount.minor) / "abort").write_text("1")
-            yield f"FUSE connection of {mount.path}"
+            aborted.append(mount.path)
+    return aborted
 
 
 def _unmount_nested(dead: LeftBehind) -> Iterator[str]:

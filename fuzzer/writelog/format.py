@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
+import numpy as np
 import xxhash
 
 from fuzzer.errors import InputError
@@ -43,6 +44,8 @@ _FLAGS = tuple(Flag(value) for value in range(sum(Flag) + 1))
 _FLUSH, _DISCARD, _MARK = int(Flag.FLUSH), int(Flag.DISCARD), int(Flag.MARK)
 _NO_TIMES = (0, 0)
 _COPY_BYTES = 16 << 10
+_HOLE_BYTES = 64 << 10
+"""Shorter payloads are written as they are: looking would cost more than it saves."""
 
 Bytes = bytes | mmap.mmap
 
@@ -232,6 +235,14 @@ def _pairs(times: bytes, nr_entries: int, name: str) -> Iterator[tuple[int, int]
     yield from _TIMES.iter_unpack(times)
 
 
+def _write_sparse(file: BinaryIO, payload: memoryview) -> None:
+    """Write a payload, leaving a hole where it is zeroes: most of what mkfs.xfs writes is."""
+    if len(payload) >= _HOLE_BYTES and not np.frombuffer(payload, dtype=np.uint8).any():
+        file.seek(len(payload), os.SEEK_CUR)
+    else:
+        file.write(payload)
+
+
 def write_log(path: Path, pieces: Sequence[tuple[Log, Sequence[Entry]]]) -> None:
     """Write the given entries of the given logs, in this order, as one complete log to `path`.
 
@@ -252,7 +263,7 @@ def write_log(path: Path, pieces: Sequence[tuple[Log, Sequence[Entry]]]) -> None
                 if entry.mark == MARK_END:
                     continue
                 file.write(_header_of(entry, sector_bytes))
-                file.write(log.payload(entry))
+                _write_sparse(file, log.payload(entry))
                 times += _TIMES.pack(entry.arrived_ns, entry.done_ns)
                 done_ns = max(done_ns, entry.done_ns)
         file.write(format_entry(Flag.MARK, mark=MARK_END, sector_bytes=sector_bytes))
