@@ -40,8 +40,18 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     yield ""
     yield _describe_state(saved)
     yield ""
-    yield from format_workload(saved.workload).splitlines()
+    yield from _describe_workload(saved)
     yield from _describe_kernel_log(saved.kernel_lines())
+
+
+def _describe_workload(saved: Saved) -> Iterator[str]:
+    """The minimized one, if there is one: the other is in the finding's directory."""
+    minimized = saved.directory / "minimized.workload"
+    if minimized.exists():
+        yield f"minimized from {saved.finding.ops} ops:"
+        yield from minimized.read_text().splitlines()
+    else:
+        yield from format_workload(saved.workload).splitlines()
 
 
 def _describe_kernel_log(lines: list[str]) -> Iterator[str]:

@@ -1,0 +1,275 @@
+"""Minimize: drive the shrink passes against something that shows only now and then.
+
+The driver asks `shows` of a workload, which runs it once. A finding that showed in every first run is
+taken for deterministic (and so is what has been reached once it no longer misses): one run decides about
+a candidate, and after every pass what is left has to stand a sequential test, or all since the last one
+that did is taken back. Otherwise every candidate is put to the test, against the rate of the original or
+of what has been reached, if that is higher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fuzzer.errors import InputError
+from fuzzer.triage.sequential import Rate, decide
+from fuzzer.workload.model import Workload
+from fuzzer.workload.shrink import PASSES, Pass, candidates
+from fuzzer.workload.text import format as format_workload
+from fuzzer.workload.text import parse
+
+STATE_VERSION = 1
+
+_FIRST_RUNS = 8
+"""A finding that shows in all of them is taken for deterministic."""
+
+_ENOUGH_HITS, _MOST_RUNS = 10, 80
+"""How long the original's rate is measured: ten hits tell it to a third."""
+
+_MOST_CANDIDATE_HITS = 40
+"""A candidate that is undecided when it should have shown so often is as good as a rejected one."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Where a minimization stands; saved after every decision, so that it can go on later.
+
+    `steps` are the accepted workloads, the original first, with what was seen of each; `tried` maps the
+    hash of a candidate's text to the rate that spoke against it.
+    """
+
+    steps: list[tuple[Workload, Rate]]
+    tried: dict[str, Rate] = field(default_factory=dict)
+    certain: bool = False
+    """One run decides."""
+    doubted: bool = False
+    """That was wrong once, and is not believed again."""
+    runs: int = 0
+    sweeps: int = 0
+    """How often all passes were gone through."""
+    done: bool = False
+
+    @property
+    def original(self) -> Rate:
+        return self.steps[0][1]
+
+    @property
+    def best(self) -> Workload:
+        return self.steps[-1][0]
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "minimize": STATE_VERSION,
+            "steps": [[format_workload(w), r.hits, r.runs] for w, r in self.steps],
+            "tried": {key: [r.hits, r.runs] for key, r in self.tried.items()},
+            "certain": self.certain,
+            "doubted": self.doubted,
+            "runs": self.runs,
+            "sweeps": self.sweeps,
+            "done": self.done,
+        }
+
+
+def load_progress(path: Path, workload: Workload) -> Progress:
+    """Go on where `path` says, or start anew with `workload`. InputError if the file is not ours."""
+    if not path.exists():
+        return Progress(steps=[(workload, Rate())])
+    try:
+        data = json.loads(path.read_text())
+        if data["minimize"] != STATE_VERSION:
+            raise ValueError(f"version {data['minimize']}")
+        return Progress(
+            steps=[(parse(text, str(path)), Rate(hits, runs)) for text, hits, runs in data["steps"]],
+            tried={key: Rate(hits, runs) for key, (hits, runs) in data["tried"].items()},
+            certain=bool(data["certain"]),
+            doubted=bool(data["doubted"]),
+            runs=int(data["runs"]),
+            sweeps=int(data["sweeps"]),
+            done=bool(data["done"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"not the state of a minimization: {error!r}", place=str(path), hint="remove it to start anew"
+        ) from error
+
+
+def save_progress(path: Path, progress: Progress) -> None:
+    """Replace the file, all of it or nothing."""
+    draft = path.with_suffix(".draft")
+    with draft.open("w") as file:
+        file.write(json.dumps(progress.to_json()) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+
+
+@dataclass(slots=True, kw_only=True)
+class Minimizer:
+    """One minimization. `shows` runs a workload once; `saved` is called after every decision, `say` with
+    a line for people; `stop` is asked before every run."""
+
+    progress: Progress
+    shows: Callable[[Workload], bool]
+    saved: Callable[[Progress], None] = lambda progress: None
+    say: Callable[[str], None] = lambda line: None
+    stop: Callable[[], bool] = lambda: False
+    candidate_s: float = 300.0
+    """A candidate that takes longer is rejected."""
+
+    def run(self) -> bool:
+        """Minimize as far as `stop` allows; False if the original does not show at all."""
+        state = self.progress
+        if not state.original.runs:
+            rate = self._measure(state.best)
+            state.steps[0] = (state.best, rate)
+            state.certain = rate.hits == rate.runs >= _FIRST_RUNS
+            self.saved(state)
+            self.say(f"the original shows in {rate}")
+        if not state.original.hits:
+            return False
+        while not (self.stop() or state.done):
+            before = format_workload(state.best)
+            for name, one in PASSES:
+                self._go_through(name, one)
+            state.sweeps += 1
+            state.done = format_workload(state.best) == before and not self.stop()
+            self.saved(state)
+        return True
+
+    def measure_best(self, runs: int) -> Rate:
+        """How often what was reached shows, in `runs` runs of its own; what cannot stand beside the
+        original is taken back."""
+        while True:
+            rate = Rate()
+            while rate.runs < runs and not (rate.runs and self.stop()):
+                rate = self._once(self.progress.best, rate)
+            fails = decide(rate, self.progress.original.value) is False
+            if not fails or len(self.progress.steps) == 1:
+                return rate
+            self.progress.steps.pop()
+
+    def _measure(self, workload: Workload) -> Rate:
+        rate = Rate()
+        while rate.runs < _MOST_RUNS and not self.stop():
+            rate = self._once(workload, rate)
+            if rate.hits == rate.runs == _FIRST_RUNS or rate.hits == _ENOUGH_HITS:
+                break
+        return rate
+
+    def _once(self, workload: Workload, rate: Rate) -> Rate:
+        self.progress.runs += 1
+        return rate.add(self.shows(workload))
+
+    # ------------------------------------------------------------------------------------- passes
+
+    def _go_through(self, name: str, one: Pass) -> None:
+        """Try a pass's candidates until it offers nothing more; then check what one run decided."""
+        state, first = self.progress, len(self.progress.steps)
+        position = 0
+        while not self.stop():
+            accepted = self._first_good(name, one, position)
+            if accepted is None:
+                break
+            position = accepted
+        if state.certain and len(state.steps) > first:
+            self._check(first)
+
+    def _first_good(self, name: str, one: Pass, position: int) -> int | None:
+        """Accept the next good candidate, from `position` on and then from the start.
+
+        Returns where it stood: what was rejected before it is hardly better without what it took away.
+        """
+        for number, candidate in _from(position, candidates(one, self.progress.best)):
+            if self.stop():
+                return None
+            if self._is_good(candidate):
+                ops = sum(1 for _ in candidate.iter_ops())
+                rate = self.progress.steps[-1][1]
+                self.say(f"{self.progress.runs} runs: {ops} ops ({name}; shows in {rate})")
+                return number
+        return None
+
+    def _is_good(self, candidate: Workload) -> bool:
+        key = hashlib.sha256(format_workload(candidate).encode()).hexdigest()[:20]
+        if key in self.progress.tried:
+            return False
+        rate, good = self._test(candidate)
+        if good:
+            self.progress.steps.append((candidate, rate))
+            self.progress.certain = self.progress.certain or self._looks_certain()
+        elif good is False:
+            self.progress.tried[key] = rate
+        self.saved(self.progress)
+        return bool(good)
+
+    def _looks_certain(self) -> bool:
+        """True if what was reached has not missed once in as many runs as make an original certain."""
+        runs = 0
+        for _, rate in reversed(self.progress.steps):
+            runs += rate.runs
+            if rate.hits < rate.runs or self.progress.doubted:
+                return False
+            if runs >= _FIRST_RUNS:
+                return True
+        return False
+
+    def _test(self, candidate: Workload) -> tuple[Rate, bool | None]:
+        """Run until it is decided; None if that was stopped."""
+        if self.progress.certain:
+            rate = self._once(candidate, Rate())
+            return rate, rate.hits == 1
+        rate, deadline = Rate(), time.monotonic() + self.candidate_s
+        reference = self._reference()
+        while rate.runs * reference < _MOST_CANDIDATE_HITS and time.monotonic() < deadline:
+            if self.stop():
+                return rate, None
+            rate = self._once(candidate, rate)
+            decided = decide(rate, reference)
+            if decided is not None:
+                return rate, decided
+        return rate, False
+
+    def _reference(self) -> float:
+        """The rate to stand beside: the original's, or for certain that of what was reached."""
+        return max(self.progress.original.value, self.progress.steps[-1][1].lower_bound())
+
+    def _check(self, first: int) -> None:
+        """Does what single runs decided hold? If not, nothing since counts, and single runs no longer do."""
+        state = self.progress
+        state.certain = False
+        rate, good = self._test(state.best)
+        if good is False:
+            del state.steps[first:]
+            state.tried.clear()
+            state.doubted = True
+            self.say("one run is not enough to tell; going back")
+        else:
+            state.steps[-1] = (state.best, rate)
+            state.certain = True
+        self.saved(state)
+
+
+def _from(position: int, offered: Iterator[Workload]) -> Iterator[tuple[int, Workload]]:
+    """The candidates from `position` on with their numbers, then the earlier ones."""
+    skipped = []
+    for number, candidate in enumerate(offered):
+        if number < position:
+            skipped.append((number, candidate))
+        else:
+            yield number, candidate
+    yield from skipped
+
+
+def tidy(workload: Workload) -> Workload:
+    """Names that say nothing of where it came from; they make no difference to a run."""
+    names = ("one", "two", "three", "four")
+    actors = workload.actors
+    if len(actors) <= len(names):
+        actors = tuple(replace(actor, name=name) for actor, name in zip(actors, names, strict=False))
+    return replace(workload, title="", actors=actors)
