@@ -47,7 +47,7 @@ def _powercut(*argv: str, cwd: Path) -> tuple[int, list[dict[str, object]], str]
 
 
 def test_a_planted_bug_is_minimized(fs: str, tmp_path: Path) -> None:
-    """Three ops are left or a few more, it shows about as often as before, and the record can be seen again."""
+    """A few ops are left, it shows about as often as before, and the record can be seen again."""
     (tmp_path / "large.workload").write_text(_WORKLOAD)
     status, events, said = _powercut(
         "run", "large.workload", "--fs", fs, "--canary", "lose-block", "--repeat", "4", "--json", cwd=tmp_path
