@@ -345,7 +345,7 @@ class Btrfs(Disk):
         if successor is None or key in self.emptied:
             del self.durable.entries[key]
             if successor is not None and not self.durable.alive(successor):
-                self._log_existence(successor)
+                self._log_successor(successor)
         elif self.rng.random() < 0.5:
             if self.durable.alive(successor) and self.world.inodes[successor].kind == "dir":
                 raise NeedCommitError
@@ -354,6 +354,10 @@ class Btrfs(Disk):
                 self._log_names(successor)
             else:
                 self._log_existence(successor)
+
+    def _log_successor(self, inode: int) -> None:
+        """A new file at a name the logged one had goes along (fstests generic/376)."""
+        self._log_existence(inode)
 
     def _log_conflict(self, inode: int) -> None:
         if self.world.inodes[inode].kind == "dir" and (self.world.alive(inode) or self._orphans(inode)):
@@ -380,7 +384,7 @@ class Btrfs(Disk):
                 continue
             if not self.durable.alive(inode):
                 self._log_existence(inode)
-                self._log_entries(inode)
+                self._log_new_directory(inode)
             elif self.world.inodes[inode].kind == "dir":
                 raise NeedCommitError
             elif key not in self.durable.entries and self.rng.random() < 0.5:
@@ -391,6 +395,10 @@ class Btrfs(Disk):
         for key, inode in list(self.durable.entries.items()):
             if key[0] == directory and key not in self.world.entries and key in self.durable.entries:
                 self._log_removal(key, inode)
+
+    def _log_new_directory(self, directory: int) -> None:
+        """What was made in it goes along (fstests generic/785)."""
+        self._log_entries(directory)
 
     def _keep_elsewhere(self, directory: int, key: Key, inode: int) -> None:
         if inode in self.exchanged:

@@ -131,7 +131,15 @@ class Runner:
     `readers` are further actors, that only read.
     """
 
-    def __init__(self, seed: int, fs: str, actors: int = 3, ops: int = 9, readers: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        fs: str,
+        actors: int = 3,
+        ops: int = 9,
+        readers: int = 0,
+        choose: Callable[[random.Random], Op] = random_op,
+    ) -> None:
         self.rng = random.Random(f"{seed}/{fs}")
         self.fs = fs
         self.disk: Disk = Xfs(self.rng) if fs == "xfs" else Btrfs(self.rng)
@@ -140,7 +148,7 @@ class Runner:
         self.snapshots: list[Snapshot] = []
         self.locked: set[int] = set()
         """Inodes whose truncate is half done."""
-        self._work = {a: [random_op(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
+        self._work = {a: [choose(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
         for reader in range(actors + 1, actors + readers + 1):
             self._work[reader] = [random_read(self.rng) for _ in range(ops)]
 
