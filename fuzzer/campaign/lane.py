@@ -6,6 +6,7 @@ the file systems mkfs made, recorded once per option set.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -94,15 +95,21 @@ class PhaseTimes:
 
     @contextmanager
     def around(self, context: AbstractContextManager[T], entering: str, leaving: str) -> Iterator[T]:
-        """Enter and leave `context`, each as a phase; what is between is not counted."""
-        with ExitStack() as stack:
-            with self.phase(entering):
-                value = stack.enter_context(context)
-            try:
-                yield value
-            finally:
-                with self.phase(leaving):
-                    stack.close()
+        """Enter and leave `context`, each as a phase; what is between is not counted.
+
+        It is told of an exception like in a `with` statement: a recorder that was aborted must know.
+        """
+        with self.phase(entering):
+            value = context.__enter__()
+        try:
+            yield value
+        except BaseException:
+            with self.phase(leaving):
+                if not context.__exit__(*sys.exc_info()):
+                    raise
+        else:
+            with self.phase(leaving):
+                context.__exit__(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
