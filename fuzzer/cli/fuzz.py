@@ -83,7 +83,7 @@ def fuzz_command(
             recorder=recorder,
             plan=_plan(points, states),
             canary=canary,
-            origin=origin(points=points or "", canary=canary, recorder=recorder),
+            origin=origin(points=points or str(Plan()), canary=canary, recorder=recorder),
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)

@@ -67,7 +67,7 @@ class _Modes(click.ParamType[str]):
     name = "points"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "MODE[,MODE...]"
+        return "[" + "|".join(Points) + "],..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
@@ -92,8 +92,8 @@ def plan_options(default: Points | None) -> Callable[[F], F]:
             type=_Modes(),
             default=default and str(default),
             show_default=default is not None,
-            help="Cut the power after every sync call (fsync), flush, forced write (fua), or write; keep any "
-            "subset of what was not flushed; with torn writes; again during recovery. Comma list.",
+            help="Cut the power after every sync call (fsync), flush, forced write (fua) or write; let any "
+            "subset of what was not flushed survive, or torn writes; cut again during recovery.",
         )(function)
 
     return decorate
