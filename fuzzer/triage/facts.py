@@ -166,11 +166,16 @@ def _peers(sync: Event, evidence: Evidence) -> list[Event]:
     ]
 
 
+_COMMITTERS = frozenset({"snapshot", "balance"})
+"""Ops that commit btrfs transactions and promise nothing (create_snapshot, relocate_block_group)."""
+
+
 def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
     """Commits that may have carried out the promise, as far as the device saw.
 
     Looked at is the time since the broken op returned and since the call, or a peer still under way when
-    it returned, began. `shared`: each of them ran beside another sync call, which may have sent it.
+    it returned, began. `shared`: each of them ran beside another sync call, or an op that commits as
+    well, which may have sent it.
     """
     peers = _peers(sync, evidence)
     begin_ns = min([sync.begin_ns, *(peer.begin_ns for peer in peers)])
@@ -180,7 +185,8 @@ def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
     if not found:
         return "none"
     family = {sync.id, *(peer.id for peer in peers)}
-    others = [other for other in evidence.syncs if other.id not in family]
+    committers = (e for e in evidence.versions.history.events if e.op.name in _COMMITTERS)
+    others = [*(other for other in evidence.syncs if other.id not in family), *committers]
     shared = all(
         any(other.begin_ns <= b.arrived_ns and b.done_ns <= other.end_ns for other in others) for b in found
     )

@@ -168,6 +168,12 @@ def test_a_commit_beside_another_call_may_be_that_ones() -> None:
     assert (label.known, label.facts["commit"]) == ("0001", "shared")
 
 
+def test_a_commit_beside_a_snapshot_may_be_that_ones() -> None:
+    """What came into the next transaction meanwhile is not in it."""
+    label = file_under(Script(EARLY + "\n11-40 snapshot . w"), "btrfs", "a", log=make_log(fua(15, 25)))
+    assert (label.known, label.facts["commit"]) == ("0001", "shared")
+
+
 def test_fsync_of_a_directory_may_log_what_is_in_it() -> None:
     script = Script("0-1 mkdir e\n2-3 create e/a\n10-90 fsync .\n20-30 fsync e/a")
     label = file_under(script, "btrfs", "", log=make_log())
