@@ -6,6 +6,9 @@ what is promised, and what maintainers declared open is left open.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import Cut
@@ -17,6 +20,7 @@ from oracles import (
     live,
     mountable,
     names,
+    order,
     read_only,
     renames,
     scrub,
@@ -27,6 +31,7 @@ from oracles import (
     writable,
 )
 from oracles.case import Case, Rule, Tally
+from oracles.contract import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract, profile_for
 from oracles.floors import compute_floors
 from oracles.profile import PROFILES, Profile
 from oracles.related import add_related
@@ -40,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     *data.RULES,
     *size.RULES,
     *attributes.RULES,
+    *order.RULES,
     *structure.RULES,
     *usable.RULES,
     *read_only.RULES,
@@ -52,6 +58,9 @@ RULES: tuple[Rule, ...] = (
 """Every rule, the most telling first: the first violation of a state gives the finding its title."""
 
 __all__ = [
+    "CONTRACTS",
+    "MAX_CONTRACT_BYTES",
+    "OWN",
     "PROFILES",
     "RULES",
     "History",
@@ -63,6 +72,8 @@ __all__ = [
     "build_versions",
     "judge",
     "judge_reads",
+    "parse_contract",
+    "profile_for",
 ]
 
 
@@ -80,7 +91,7 @@ def judge(
     tally = Tally()
     known = None
     if versions is not None and cut is not None:
-        floors = compute_floors(versions, cut)
+        floors = compute_floors(versions, cut, profile)
         add_related(floors)
         known = (versions, floors)
     case = Case(profile, recovery, tally, known)
@@ -90,16 +101,24 @@ def judge(
             continue
         violations += rule.check(case)
         tally.done(rule.name)
-    return _judgement(violations, tally)
+    return _judgement(profile, violations, tally)
 
 
-def _judgement(violations: list[Violation], tally: Tally) -> Judgement:
-    return Judgement(tuple(violations), tally.judged, tally.no_promise, tally.rules, tally.reasons)
+def _judgement(profile: Profile, violations: Iterable[Violation], tally: Tally) -> Judgement:
+    """Drop what the profile leaves open, and say whose promise the rest breaks."""
+    kept: list[Violation] = []
+    for violation in violations:
+        if profile.promises(violation.rule, violation.kind):
+            kept.append(replace(violation, profile=profile.name))
+        else:
+            tally.skip("left open by the contract")
+            tally.done(violation.rule)
+    return Judgement(tuple(kept), tally.judged, tally.no_promise, tally.rules, tally.reasons)
 
 
-def judge_reads(versions: Versions) -> Judgement:
+def judge_reads(profile: Profile, versions: Versions) -> Judgement:
     """Judge what the reads of a run returned while it ran: no crash, no tree, the same for every state."""
     tally = Tally()
     violations = list(live.check_reads(versions, tally))
     tally.done("read")
-    return _judgement(violations, tally)
+    return _judgement(profile, violations, tally)

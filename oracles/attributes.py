@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fuzzer.state.history import Event
+from fuzzer.state.tree import Node
 from fuzzer.state.xattr_value import xattr_value
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
@@ -31,15 +33,13 @@ def check_mode(case: Case) -> Iterator[Violation]:
         file = case.versions.files.get(node.inode)
         if file is None or not file.modes:
             continue
-        versions = [v for v in file.modes if case.floors.visible(v.event)]
-        newest, sync = _newest_durable(case, file, versions)
+        newest, sync = _newest_durable(case, file, _visible(case, file.modes))
         if newest is None and file.born is None:
             # the root, or a directory whose birth is not told
             case.tally.skip("nobody knows what mode it began with")
             continue
         case.tally.judged += 1
-        floor = newest.event.begin_ns if newest else 0
-        if any(v.value == node.mode and v.event.end_ns >= floor for v in versions):
+        if _mode_makers(case, file, node, newest):
             continue
         promised = f"mode {newest.value:o} by {case.sync_label(sync)}" if newest else "a mode an op gave it"
         yield Violation(
@@ -55,27 +55,69 @@ def check_mode(case: Case) -> Iterator[Violation]:
         )
 
 
+def mode_makers(case: Case) -> Iterator[list[Event]]:
+    """For every inode whose mode some op must have set, the ops that may have."""
+    for _, node in case.tree.files():
+        file = case.versions.files.get(node.inode)
+        if file is not None and file.modes:
+            newest, _ = _newest_durable(case, file, _visible(case, file.modes))
+            if newest or file.born:
+                yield _mode_makers(case, file, node, newest)
+
+
+def _mode_makers(case: Case, file: FileVersions, node: Node, newest: ValueVersion | None) -> list[Event]:
+    visible = _visible(case, file.modes)
+    return [v.event for v in visible if v.value == node.mode and v.event.end_ns >= _floor(newest)]
+
+
+def _visible(case: Case, versions: list[ValueVersion]) -> list[ValueVersion]:
+    return [v for v in versions if case.floors.visible(v.event)]
+
+
+def _floor(newest: ValueVersion | None) -> int:
+    return newest.event.begin_ns if newest else 0
+
+
 def check_xattrs(case: Case) -> Iterator[Violation]:
     """Promise: fsync keeps the user xattrs, and their removal (source `xattr`)."""
+    for path, file, name, value in _xattrs(case):
+        case.tally.judged += 1
+        yield from _check_xattr(case, path, file, name, value)
+
+
+def xattr_makers(case: Case) -> Iterator[list[Event]]:
+    """For every xattr that some op must have set or removed, the ops that may have."""
+    for _, file, name, value in _xattrs(case):
+        newest, _ = _newest_durable(case, file, _visible(case, file.xattrs.get(name, [])))
+        if newest or value is not None:
+            yield _xattr_makers(case, file, name, value, newest)
+
+
+def _xattrs(case: Case) -> Iterator[tuple[str, FileVersions, str, bytes | None]]:
+    """(path, file, name, value or None) of every xattr that is there or ever was."""
     for path, node in case.tree.files():
         file = case.versions.files.get(node.inode)
         if file is None or case.versions.is_opaque(node.inode):
             continue
         present = {n.removeprefix("user."): value for n, value in node.xattrs if n.startswith("user.")}
         for name in {*present, *file.xattrs}:
-            case.tally.judged += 1
-            yield from _check_xattr(case, path, file, name, present.get(name))
+            yield path, file, name, present.get(name)
+
+
+def _xattr_makers(
+    case: Case, file: FileVersions, name: str, value: bytes | None, newest: ValueVersion | None
+) -> list[Event]:
+    visible = _visible(case, file.xattrs.get(name, []))
+    return [v.event for v in visible if _may_show(case, v, value) and v.event.end_ns >= _floor(newest)]
 
 
 def _check_xattr(
     case: Case, path: str, file: FileVersions, name: str, value: bytes | None
 ) -> Iterator[Violation]:
-    versions = [v for v in file.xattrs.get(name, ()) if case.floors.visible(v.event)]
-    newest, sync = _newest_durable(case, file, versions)
-    floor = newest.event.begin_ns if newest else 0
+    newest, sync = _newest_durable(case, file, _visible(case, file.xattrs.get(name, [])))
     if newest is None and value is None:
         return
-    if any(_may_show(case, v, value) and v.event.end_ns >= floor for v in versions):
+    if _xattr_makers(case, file, name, value, newest):
         return
     promised = (
         f"as left by `{newest.event.op.name}`, by {case.sync_label(sync)}" if newest else "a value an op set"

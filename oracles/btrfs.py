@@ -17,6 +17,8 @@ BTRFS_SOURCES = {
     "dsync": "open(2) O_DSYNC, pwritev2(2) RWF_DSYNC: the write returns when its data is on stable storage",
     "msync": "msync(2) MS_SYNC: the range is written and waited for",
     "not-lost": "fstests generic/335: a renamed inode is at the old or the new place, never lost",
+    "order": "btrfs(5): a crash shows the last committed transaction; each change is inside one",
+    "times": _FSYNC + "fstests btrfs/236, generic/059",
     "mount": "btrfs(5): after a crash the last committed transaction plus the log tree is what mounts",
 }
 """Promise -> source."""

@@ -119,7 +119,10 @@ class Case:
         event = self.versions.history.by_id.get(sync)
         if event is None:
             return "having returned, with no crash"
-        return f"completed `{event.op.brief}` (actor {event.actor}, op {event.sequence})"
+        call = f"`{event.op.brief}` (actor {event.actor}, op {event.sequence})"
+        if self.floors.shown and sync == self.floors.shown[1]:
+            return f"having returned before {call} was invoked, which shows"
+        return f"completed {call}"
 
 
 @dataclass(frozen=True, slots=True)

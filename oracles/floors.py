@@ -17,6 +17,7 @@ from operator import itemgetter
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.writelog.crash import LIVE, Cut
+from oracles.profile import Order, Profile
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 EVERYTHING = frozenset({"sync", "syncfs", "freeze"})
@@ -34,12 +35,20 @@ class Floors:
     """Which effects are durable at one cut.
 
     `ranges` lists (start, end, invocation, id) per inode for calls that cover a part of a file. The
-    values of `names`, `moved` and `existing` are ids of sync calls.
+    values of `names`, `moved` and `existing` are ids of sync calls. `shown` is (invocation, id) of an op
+    that is known to show, which makes all metadata committed before it durable; None: no such op.
     """
 
     versions: Versions
     cut: Cut
+    profile: Profile
+    shown: tuple[int, int] | None = None
     everything: Calls = field(default_factory=list)
+    committed: Calls = field(default_factory=list)
+    """`everything` and `shown`, and on a file system that orders metadata the last change each fsync
+    forced to the journal: what covers all metadata."""
+    whole: dict[int, int] = field(default_factory=dict)
+    """Ids of namespace ops that are durable as a whole, in all their directories."""
     data: dict[int, Calls] = field(default_factory=lambda: defaultdict(list))
     metadata: dict[int, Calls] = field(default_factory=lambda: defaultdict(list))
     ranges: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -93,7 +102,7 @@ class Floors:
 
     def metadata_sync(self, inode: int, event: Event) -> int | None:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
-        return first_covering(event, self.everything, self.metadata.get(inode, ()))
+        return first_covering(event, self.committed, self.metadata.get(inode, ()))
 
     def is_open_move(self, event: Event) -> bool:
         """True for a rename to another directory whose inode no sync call has settled since."""
@@ -132,11 +141,14 @@ def failed_syncs(history: History) -> dict[int, list[Event]]:
     return failed
 
 
-def compute_floors(versions: Versions, cut: Cut) -> Floors:
+def compute_floors(
+    versions: Versions, cut: Cut, profile: Profile, shown: tuple[int, int] | None = None
+) -> Floors:
     """Floors of one crash point; with the `LIVE` cut everything that returned is durable."""
-    floors = Floors(versions, cut, failed=failed_syncs(versions.history))
+    floors = Floors(versions, cut, profile, shown, failed=failed_syncs(versions.history))
     if cut == LIVE:
         floors.everything.append((FOREVER, 0))
+        floors.committed.append((FOREVER, 0))
         returned = [event for event in versions.name_events if event.returned]
         floors.names = {(event.id, key): 0 for event in returned for key in touched_names(event)}
         floors.existing = {n: 0 for n, file in versions.files.items() if file.born and file.born.returned}
@@ -144,6 +156,9 @@ def compute_floors(versions: Versions, cut: Cut) -> Floors:
     for event in versions.history.events:
         if event.op.is_durability_point and event.succeeded and event.end_ns < cut.returned_before_ns:
             _add_sync(floors, event)
+    floors.committed += [*floors.everything, *([shown] if shown else [])]
+    _add_whole(floors)
+    floors.committed.sort()
     _add_names(floors)
     return floors
 
@@ -172,18 +187,40 @@ def _add_sync(floors: Floors, event: Event) -> None:
         floors.own.add(event.id)
 
 
+def _add_whole(floors: Floors) -> None:
+    """Find the namespace ops that are durable as one transaction, with all that was committed before.
+
+    Where metadata is ordered, fsync of an inode forces the journal up to the inode's last change
+    (xfs_fsync_flush_log), so that is durable in every directory, and what had returned before it too.
+    """
+    versions, profile = floors.versions, floors.profile
+    if profile.synchronous_names:
+        returned = (e for e in versions.name_events if e.end_ns < floors.cut.returned_before_ns)
+        floors.whole |= {event.id: event.id for event in returned}
+    if profile.order is not Order.GLOBAL:
+        return
+    for inode, calls in floors.metadata.items():
+        for begin_ns, sync in calls:
+            changes = [e for e in versions.changes.get(inode, ()) if e.end_ns < begin_ns]
+            for event in changes:
+                floors.whole.setdefault(event.id, sync)
+            if changes:
+                floors.committed.append((max(e.begin_ns for e in changes), sync))
+
+
 def _add_names(floors: Floors) -> None:
     """Find the durable changes of names, and the inodes that must exist."""
     for inode, file in floors.versions.files.items():
-        covered = first_covering(file.born, floors.everything) if file.born else None
+        covered = _whole(floors, file.born) if file.born else None
         if covered is not None:
             floors.existing[inode] = covered
     for key, versions in floors.versions.names.items():
         for version in versions:
             if version.sure:
                 _add_name(floors, key, version)
-    for inode, sync in _reached(floors):
-        add_existing(floors, inode, sync)
+    if floors.profile.fsync_names:
+        for inode, sync in _reached(floors):
+            add_existing(floors, inode, sync)
 
 
 def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
@@ -191,7 +228,9 @@ def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
     sync = _name_sync(floors, event)
     if sync is None or (version.inode == 0 and not _left(floors, event, sync)):
         return
-    by_directory = first_covering(event, floors.everything, floors.metadata.get(key[0], ()))
+    by_directory = _whole(floors, event)
+    if by_directory is None:
+        by_directory = first_covering(event, floors.metadata.get(key[0], ()))
     if by_directory is not None:
         sync = floors.names[event.id, key] = by_directory
     elif version.inode == 0:
@@ -218,7 +257,7 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
     so only sync covers it. fsync of the directory a file was moved *out* of promises that the file is
     not lost, not where it is (discussion of fstests generic/335).
     """
-    covered = first_covering(event, floors.everything)
+    covered = _whole(floors, event)
     if covered is not None:
         return covered
     exchange = event.op.name == "rename" and event.op.text("flags") == "exchange"
@@ -231,9 +270,16 @@ def _name_sync(floors: Floors, event: Event) -> int | None:
     return _by_inode(floors, event)
 
 
+def _whole(floors: Floors, event: Event) -> int | None:
+    """Id of what made all of a namespace op durable, whichever its directories are, or None."""
+    covered = first_covering(event, floors.committed)
+    return floors.whole.get(event.id) if covered is None else covered
+
+
 def _by_inode(floors: Floors, event: Event) -> int | None:
     """Id of the fsync of the op's inode that covers it; only where the inode is known for sure."""
-    if event.id in floors.versions.raced or may_move_directory(floors, event):
+    unsure = event.id in floors.versions.raced or may_move_directory(floors, event)
+    if unsure or not floors.profile.fsync_names:
         return None
     return first_covering(event, floors.metadata.get(event.subject, ()))
 
@@ -244,7 +290,7 @@ def _left(floors: Floors, event: Event, sync: int) -> bool:
     fsync of the directory a file was moved *into* logs what is there: if it may have been moved on or
     removed by then, or came from a directory nobody synced, the old name stays.
     """
-    if event.op.name != "rename" or first_covering(event, floors.everything) is not None:
+    if event.op.name != "rename" or _whole(floors, event) is not None:
         return True
     if _by_inode(floors, event) is not None:
         return True

@@ -31,7 +31,7 @@ def _judge(case: Case, fsck: FsckResult, mode: str) -> Iterator[Violation]:
     if fsck.exit_status:
         lines = complaints(fsck.output)
         line = next(iter(lines), "no message")
-        if lines and not _promised(case.profile.name, fsck.output, lines):
+        if lines and not _promised(case.profile.fs, fsck.output, lines):
             case.tally.skip("only complaints that are no error")
             return
         yield Violation(
@@ -40,7 +40,7 @@ def _judge(case: Case, fsck: FsckResult, mode: str) -> Iterator[Violation]:
             subject="the file system",
             promised="a recovered and cleanly unmounted file system passes its checker",
             found=f"{mode}exit status {fsck.exit_status}: {line}",
-            source=_SOURCES[case.profile.name],
+            source=_SOURCES[case.profile.fs],
         )
 
 

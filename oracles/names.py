@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.bindings import may_bind
 from oracles.case import Case, Rule
@@ -53,7 +54,7 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
         inode=key[0],
         name=key[1],
         op=seen.newest.event.id if seen.newest else 0,
-        seen=seen.giver,
+        seen=seen.givers[-1].id if seen.givers else 0,
     )
 
 
@@ -65,8 +66,8 @@ class Look:
     floor: int
     newest: NameVersion | None
     sync: int
-    giver: int
-    """The last op that may have left it so, 0: none."""
+    givers: tuple[Event, ...]
+    """The ops that may have left it so, in order of their start."""
 
 
 def look(case: Case, key: NameKey, found: int) -> Look:
@@ -80,7 +81,16 @@ def look(case: Case, key: NameKey, found: int) -> Look:
     if found == 0:
         by.append((BEFORE, BEFORE))
     floor = newest.event.begin_ns if newest else 0
-    return Look(tuple(by), floor, newest, sync, givers[-1].id if givers else 0)
+    return Look(tuple(by), floor, newest, sync, tuple(givers))
+
+
+def name_makers(case: Case) -> Iterator[list[Event]]:
+    """For every name that some op must have made what it is, the ops that may have."""
+    present = case.tree.entries
+    for key in {*case.versions.names, *present}:
+        seen = look(case, key, present.get(key, 0))
+        if not case.versions.is_opaque(key[0]) and (seen.newest or key in present):
+            yield [event for event in seen.givers if event.end_ns >= seen.floor]
 
 
 def _explains(case: Case, key: NameKey, version: NameVersion, found: int) -> bool:

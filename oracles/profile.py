@@ -1,36 +1,62 @@
-"""Guarantee profiles: which sync call covers what, per file system. Rows of facts with sources."""
+"""Guarantee profiles: which sync call covers what, per file system and options. Facts with sources."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from oracles.btrfs import BTRFS_SOURCES
 from oracles.xfs import XFS_SOURCES
 
 
+class Order(StrEnum):
+    """How metadata changes of different inodes are ordered after a crash."""
+
+    NONE = "none"
+    COMMIT = "commit"
+    """As in the last commit: all or nothing, until a call that logs single inodes comes in between."""
+    GLOBAL = "global"
+    """What shows brings along all that was committed before it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What one file system promises. `sources` maps a promise to where it is written down.
+    """What is promised, and facts about the file system that judging needs.
 
-    `stepwise_truncate`: an interrupted truncate may leave any block size in between.
+    Facts: `stepwise_truncate`: an interrupted truncate may leave any block size in between.
     `atomic_xattr_replace`: a crash never shows the attribute absent while its value is replaced.
-    `atomic_moves`: a move to another directory is seen whole or not at all, whatever was synced.
     `directory_nlink`: `one` (btrfs keeps 1 for directories) or `subdirs` (2 + subdirectories).
+
+    Promises: `atomic_moves`: a move to another directory is seen whole or not at all, whatever was
+    synced. `order`: see `Order`. `fsync_names`: fsync of a file persists its names and the directories
+    above. `synchronous_names`: changes of names are durable when they return. `silent` are patterns of
+    `rule/kind` that are not promised. `sources` maps a promise to where it is written down.
     """
 
+    fs: str
     name: str
     sources: dict[str, str]
     stepwise_truncate: bool
     atomic_xattr_replace: bool
     atomic_moves: bool
     directory_nlink: str
+    order: Order
+    fsync_names: bool = True
+    synchronous_names: bool = False
+    silent: tuple[str, ...] = ()
 
     def source(self, promise: str) -> str:
         return self.sources[promise]
 
+    def promises(self, rule: str, kind: str) -> bool:
+        """False if this contract leaves that kind of violation open."""
+        return not any(fnmatchcase(f"{rule}/{kind}", pattern) for pattern in self.silent)
+
 
 PROFILES = {
     "btrfs": Profile(
+        fs="btrfs",
         name="btrfs",
         sources=BTRFS_SOURCES,
         stepwise_truncate=True,
@@ -39,8 +65,10 @@ PROFILES = {
         # parent is logged (fs/btrfs/tree-log.c). fstests generic/321 and generic/343 sync the file.
         atomic_moves=False,
         directory_nlink="one",
+        order=Order.COMMIT,
     ),
     "xfs": Profile(
+        fs="xfs",
         name="xfs",
         sources=XFS_SOURCES,
         stepwise_truncate=False,
@@ -49,6 +77,19 @@ PROFILES = {
         atomic_xattr_replace=False,
         atomic_moves=True,
         directory_nlink="subdirs",
+        order=Order.GLOBAL,
     ),
 }
-"""Profiles by file system name."""
+"""What each file system promises with its default options."""
+
+
+def own_profile(fs: str, mount: str = "") -> Profile:
+    """What file system `fs` promises when mounted with the options `mount`."""
+    profile, options = PROFILES[fs], set(mount.split(","))
+    if fs == "btrfs" and "notreelog" in options:
+        # btrfs(5): every fsync is a commit, so there is no log to show one inode before another.
+        return replace(profile, order=Order.GLOBAL)
+    if fs == "xfs" and "wsync" in options:
+        # xfs(5): namespace operations are executed synchronously.
+        return replace(profile, synchronous_names=True)
+    return profile

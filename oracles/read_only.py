@@ -68,7 +68,7 @@ def _differs(case: Case, kind: str, subject: str, promised: str, found: str) -> 
         subject=subject,
         promised=f"a read-only mount of the same crash state {promised}",
         found=found,
-        source=_SOURCES[case.profile.name],
+        source=_SOURCES[case.profile.fs],
     )
 
 

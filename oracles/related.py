@@ -45,7 +45,7 @@ class _Sync:
 def add_related(floors: Floors) -> None:
     """Add to `floors` the names that completed fsyncs brought along; needs to know the commits."""
     versions = floors.versions
-    if versions.commits is None:
+    if versions.commits is None or not floors.profile.fsync_names:
         return
     by_directory, by_inode = defaultdict(list), defaultdict(list)
     for key, found in versions.names.items():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from fuzzer.state.history import Event
 from oracles.case import Case, Rule
 from oracles.verdict import Violation
 from oracles.versions import END_OF_FILE, FileVersions, SizeVersion
@@ -45,6 +46,16 @@ def check_size(case: Case) -> Iterator[Violation]:
             yield _violation(case, path, file, node.size, broken)
 
 
+def size_makers(case: Case) -> Iterator[list[Event]]:
+    """For every file that is not empty, the ops that may have made it as large as it is."""
+    for _, node in case.tree.files():
+        file = case.versions.files.get(node.inode)
+        if node.kind != "file" or not node.size or file is None or file.born is None:
+            continue
+        if not any(case.floors.visible(event) for event in file.shifted):
+            yield [v.event for v in _Sizes(case, file).all_givers(node.size)]
+
+
 class _Sizes:
     """The versions of one file's size at one cut."""
 
@@ -77,8 +88,15 @@ class _Sizes:
 
     def givers(self, size: int) -> list[SizeVersion]:
         """The two ops that ended last of all that may have left the size at `size`."""
+        return list(islice(self._latest_givers(size), 2))
+
+    def all_givers(self, size: int) -> list[SizeVersion]:
+        """All ops that may have left the size at `size`."""
+        return list(self._latest_givers(size))
+
+    def _latest_givers(self, size: int) -> Iterator[SizeVersion]:
         latest_first = sorted(self.versions, key=lambda v: v.event.end_ns, reverse=True)
-        return list(islice((v for v in latest_first if self._may_give(v, size)), 2))
+        return (v for v in latest_first if self._may_give(v, size))
 
     def _may_give(self, version: SizeVersion, size: int) -> bool:
         """True if the op may have left the size at `size`: finished, or half done and not durable."""

@@ -21,7 +21,8 @@ class Violation:
 
     `rule` names the rule, `kind` the way it was broken (stable, no numbers: it becomes part of the
     bucket), `subject` the object, `promised` and `found` are sentences for people, `source` is where
-    the promise comes from, `sync` the id of the op that made the promise (0: no single one).
+    the promise comes from, `sync` the id of the op that made the promise (0: no single one), `profile`
+    the contract that was judged by.
 
     For machines: `inode` is the file it is about or, with `name`, the directory the name is in; `offset`
     the first bad byte (-1: not about bytes); `op` the id of the op whose effect should be there and
@@ -40,6 +41,7 @@ class Violation:
     offset: int = -1
     op: int = 0
     seen: int = 0
+    profile: str = ""
 
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)

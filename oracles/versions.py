@@ -17,6 +17,7 @@ from enum import Enum
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.inode import format_inode, inode_generation
 from fuzzer.workload.ops import MAX_FILE_BYTES
+from oracles.changes import find_changes
 
 UNKNOWN = -1
 """A name version whose inode could not be told (lookups raced); it explains any inode."""
@@ -132,6 +133,8 @@ class Versions:
     may not be those they worked on."""
     named_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode, sorted: when ops that gave it one more name had returned."""
+    changes: dict[int, list[Event]] = field(default_factory=dict)
+    """Per inode: the namespace ops that succeeded and certainly changed it, itself or as a directory."""
     unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
     moved: dict[tuple[int, NameKey], frozenset[int]] = field(default_factory=dict)
@@ -201,6 +204,7 @@ def build_versions(history: History, commits: Commits | None = None) -> Versions
     for event in versions.name_events:
         _NAME_OPS[event.op.name](versions, event)
     _find_lives(versions)
+    versions.changes = find_changes(versions.name_events, versions.raced)
     return versions
 
 

@@ -24,7 +24,7 @@ def check_writable(case: Case) -> Iterator[Violation]:
             subject="the file system",
             promised="a file system that got no error from its device stays writable",
             found="it went read-only" if lost == "read-only" else f"it is shut down: {lost}",
-            source=_SOURCES[case.profile.name],
+            source=_SOURCES[case.profile.fs],
         )
 
 

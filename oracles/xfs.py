@@ -15,6 +15,9 @@ XFS_SOURCES = {
     "dsync": "open(2) O_DSYNC, pwritev2(2) RWF_DSYNC: the write returns when its data is on stable storage",
     "msync": "msync(2) MS_SYNC: the range is written and waited for",
     "not-lost": "rename(2) is atomic and a journalled transaction (xfs-delayed-logging-design.rst)",
+    "order": "xfs-delayed-logging-design.rst: after recovery, what was committed before a change that shows"
+    " shows too",
+    "times": _FSYNC + "fstests generic/059, generic/392",
     "mount": "xfs-delayed-logging-design.rst: every state of the log recovers to a consistent file system",
 }
 """Promise -> source."""

@@ -26,7 +26,7 @@ from fuzzer.writelog.format import Log
 from fuzzer.writelog.points import Plan, Points, crash_points
 from fuzzer.writelog.sample import choose_states
 from fuzzer.writelog.superblock import btrfs_commits
-from oracles import PROFILES, Judgement, Violation, build_versions, judge, judge_reads
+from oracles import OWN, Judgement, Profile, Violation, build_versions, judge, judge_reads, profile_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +53,24 @@ def examine(
     plan: Plan,
     canary: str = "",
     *,
+    contract: str = OWN,
     stop: Callable[[], bool] = lambda: False,
     care: Care = THOROUGH,
     announce: Callable[[Place], None] = lambda _: None,
 ) -> Examination:
     """Look at the live mount, the crash states of `plan` and the end.
 
-    `stop` is asked between states, `announce` is told of each before the kernel sees it.
+    `contract` is what to judge by, see `oracles.profile_for`. `stop` is asked between states, `announce`
+    is told of each before the kernel sees it.
     What is drawn depends on the workload's seed and the log.
     """
     log, workload = execution.log, execution.workload
     faults = faults_for(execution, plan, canary)
     evidence = _evidence(execution)
-    examiner = _examiner(lane, execution, evidence, faults, _is_turn(workload, care.full_every))
+    profile = profile_for(workload.fs, workload.mount, contract)
+    examiner = _examiner(lane, execution, profile, evidence, faults, _is_turn(workload, care.full_every))
     examiner.announce = announce
-    _examine_live(examiner, execution, evidence)
+    _examine_live(examiner, execution, profile, evidence)
     builder = StateBuilder(execution.base, log, log.start, faults)
     rng = random.Random(f"states/{workload.seed}")
     states = choose_states(log, execution.history, plan, rng, fs=workload.fs, start=log.start)
@@ -87,11 +90,11 @@ def examine(
     return examiner.result()
 
 
-def _examine_live(examiner: Examiner, execution: Execution, evidence: Evidence) -> None:
+def _examine_live(examiner: Examiner, execution: Execution, profile: Profile, evidence: Evidence) -> None:
     """What reads returned while the workload ran, and what the mount showed at its end."""
     live = Place(None, LIVE)
     with examiner.lane.times.phase("judge"):
-        judgement = judge_reads(evidence.versions)
+        judgement = judge_reads(profile, evidence.versions)
     examiner.take(live, judgement, execution.live)
     examiner.judge_at(live, execution.live)
     for view, recovery in execution.views:
@@ -109,11 +112,15 @@ def _is_turn(workload: Workload, every: int) -> bool:
 
 
 def _examiner(
-    lane: Lane, execution: Execution, evidence: Evidence, faults: Faults, check: bool = True
+    lane: Lane,
+    execution: Execution,
+    profile: Profile,
+    evidence: Evidence,
+    faults: Faults,
+    check: bool = True,
 ) -> Examiner:
     """An examiner that knows what this execution was promised, and the bugs that are known."""
     workload, known = execution.workload, load_known()
-    profile = PROFILES[workload.fs]
     look = Look(
         fs=workload.fs,
         mount_options=workload.mount,
@@ -163,11 +170,13 @@ def cut_of(execution: Execution, state: CrashState) -> Cut:
 
 @dataclass(slots=True)
 class Reexamination:
-    """Single crash states of an execution, built and judged again. `faults` are those of its canary."""
+    """Single crash states of an execution, built and judged again by `contract`. `faults` are those of
+    its canary."""
 
     lane: Lane
     execution: Execution
     faults: Faults
+    contract: str
     _evidence: Evidence = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,7 +190,8 @@ class Reexamination:
         InputError if the log, or the `recoveries` it goes through, cannot leave this state behind.
         """
         execution, log = self.execution, self.execution.log
-        examiner = _examiner(self.lane, execution, self._evidence, self.faults)
+        profile = profile_for(execution.workload.fs, execution.workload.mount, self.contract)
+        examiner = _examiner(self.lane, execution, profile, self._evidence, self.faults)
         image = build_state(execution.base, log, log.start, state, self.faults, recoveries)
         place = Place(state, cut_of(execution, state), image, recoveries=recoveries)
         for depth in depths:
@@ -197,12 +207,13 @@ def examine_one(
     state: CrashState,
     faults: Faults,
     recoveries: tuple[Log, ...] = (),
+    contract: str = OWN,
 ) -> Forbidden | None:
     """Build and judge a single state again; None if it is allowed. InputError: no state of this log.
 
     The full look comes second: what it does changes what the checker sees.
     """
-    return Reexamination(lane, execution, faults).look(state, recoveries, (SHALLOW, FULL))
+    return Reexamination(lane, execution, faults, contract).look(state, recoveries, (SHALLOW, FULL))
 
 
 def faults_for(execution: Execution, plan: Plan, canary: str) -> Faults:

@@ -43,9 +43,10 @@ _RECOVERY_LOG = "recovery-{}.log"
 class Finding:
     """The facts of one finding. `reproduced` is (k, n): seen k times in n runs of the workload.
 
-    `canary` is the planted bug it came from ("" for real ones); `violations` are the broken promises
-    of the state, the first gives the title; `kernel` is the release that showed it; `facts` are those
-    of `fuzzer/triage/facts.py` about the first violation, `known` is the id of the known bug they match.
+    `canary` is the planted bug it came from ("" for real ones), `contract` what it was judged by;
+    `violations` are the broken promises of the state, the first gives the title; `kernel` is the release
+    that showed it; `facts` are those of `fuzzer/triage/facts.py` about the first violation, `known` is
+    the id of the known bug they match.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Finding:
     reproduced: tuple[int, int] = (1, 1)
     ops: int = 0
     canary: str = ""
+    contract: str = "own"
     points: str = ""
     recorder: str = ""
     kernel: str = ""
@@ -78,6 +80,7 @@ class Origin:
 
     points: str
     canary: str
+    contract: str
     recorder: str
     kernel: str
     created: str

@@ -27,7 +27,7 @@ from fuzzer.writelog.model import MARK_MKFS, SYNC_MARK_PREFIX
 from fuzzer.writelog.points import Plan, Points
 from fuzzer.writelog.sample import choose_states
 from fuzzer.writelog.superblock import find_superblock
-from oracles import PROFILES, Judgement, judge
+from oracles import Judgement, judge, profile_for
 
 _SEED = "replay"
 """One log and one plan always give the same states."""
@@ -129,7 +129,7 @@ def replay(
     `report` gets the first forbidden state of each (rule, kind) as it is found; `stop` is asked
     between states. Recoveries are crashed only in a lane that can record.
     """
-    log, plan, profile = recorded.log, recorded.plan, PROFILES[recorded.fs]
+    log, plan, profile = recorded.log, recorded.plan, profile_for(recorded.fs)
     look = Look(fs=recorded.fs, mount_options="", known=_NOTHING_KNOWN.known_ids(), fresh=recorded.base)
     examiner = Examiner(lane, look, lambda recovery, _: judge(profile, recovery), _file, report)
     builder, rng = StateBuilder(recorded.base, log, log.start), random.Random(_SEED)

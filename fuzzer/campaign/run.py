@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.examine import examine, examine_one, faults_for
+from fuzzer.campaign.examine import Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import (
@@ -27,6 +27,7 @@ from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.joined import base_image
 from fuzzer.writelog.points import Plan, parse_plan
+from oracles import OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,13 @@ class Attempt:
         return tuple(planted(forbidden.bucket, self.canary) for forbidden in self.examination.forbidden)
 
 
-def attempts(lane: Lane, workload: Workload, times: int, plan: Plan, canary: str = "") -> Iterator[Attempt]:
+def attempts(
+    lane: Lane, workload: Workload, times: int, plan: Plan, canary: str = "", contract: str = OWN
+) -> Iterator[Attempt]:
     """Run the workload `times` times, each on a fresh file system."""
     for _ in range(times):
         execution = execute(lane, workload)
-        yield Attempt(execution, examine(lane, execution, plan, canary), canary)
+        yield Attempt(execution, examine(lane, execution, plan, canary, contract=contract), canary)
 
 
 def run_and_keep(
@@ -61,14 +64,15 @@ def run_and_keep(
     """Run `times` times and save the first finding of each bucket, with how often it showed."""
     first: dict[str, tuple[Execution, Forbidden]] = {}
     hits: Counter[str] = Counter()
-    for attempt in attempts(lane, workload, times, plan, origin.canary):
+    for attempt in attempts(lane, workload, times, plan, origin.canary, origin.contract):
         hits.update(attempt.buckets)
         for bucket, forbidden in zip(attempt.buckets, attempt.examination.forbidden, strict=True):
             first.setdefault(bucket, (attempt.execution, forbidden))
         report(attempt)
     findings: list[Finding] = []
     for bucket, (execution, seen) in first.items():
-        forbidden = smallest(lane, execution, seen, faults_for(execution, plan, origin.canary))
+        faults = faults_for(execution, plan, origin.canary)
+        forbidden = smallest(Reexamination(lane, execution, faults, origin.contract), seen)
         finding = replace(make_finding(execution, forbidden, origin), reproduced=(hits[bucket], times))
         place = save_finding(directory / "findings", finding, execution, forbidden)
         write_facts(place, finding)
@@ -88,7 +92,7 @@ def recheck(lane: Lane, saved: Saved) -> Forbidden | None:
     execution = Execution(saved.workload, saved.history, base, log, Recovery())
     faults = faults_for(execution, parse_plan(saved.finding.points), saved.finding.canary)
     recoveries = load_recoveries(saved.directory, lane.directory)
-    return examine_one(lane, execution, saved.state, faults, recoveries)
+    return examine_one(lane, execution, saved.state, faults, recoveries, saved.finding.contract)
 
 
 def has_state(saved: Saved) -> bool:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from fuzzer.campaign.finding import Origin
 from fuzzer.kernel.probe import FS_NEEDS, RECORDER_NEEDS, require
 from fuzzer.kernel.sweep import sweep
+from oracles import OWN
 
 _ALWAYS = ("root", "loop", "kmsg")
 
@@ -25,11 +26,12 @@ def prepare(filesystems: tuple[str, ...], recorder: str) -> list[str]:
     return sweep()
 
 
-def origin(*, points: str, canary: str, recorder: str) -> Origin:
+def origin(*, points: str, canary: str, recorder: str, contract: str = OWN) -> Origin:
     """The facts every finding of this run shares."""
     return Origin(
         points=points,
         canary=canary,
+        contract=contract,
         recorder=recorder,
         kernel=platform.release(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,23 +7,21 @@ from dataclasses import replace
 from fuzzer.campaign.again import innermost
 from fuzzer.campaign.examine import Reexamination, end_state
 from fuzzer.campaign.examiner import Forbidden
-from fuzzer.campaign.execute import Execution
-from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recover import FULL, SHALLOW, Depth
-from fuzzer.writelog.crash import CrashState, Faults
+from fuzzer.writelog.crash import CrashState
 from fuzzer.writelog.smallest import smallest_state
 
 TRIES = 40
 """States looked at per finding: about as long as one more workload."""
 
 
-def smallest(lane: Lane, execution: Execution, found: Forbidden, faults: Faults) -> Forbidden:
+def smallest(retry: Reexamination, found: Forbidden) -> Forbidden:
     """`found` in the smallest state of the same bucket; `found` itself if there is none, or no crash.
 
     A state without the second crash is smaller than any with it; else only the last cut is changed, since
     the logs of recoveries belong to the states before them.
     """
-    state, retry = found.state, Reexamination(lane, execution, faults)
+    state, execution, faults = found.state, retry.execution, retry.faults
     if state is None or state == end_state(execution):
         return found
     depth = next((d for d in (SHALLOW, FULL) if _shown(retry, found, state, d)), None)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fuzzer.campaign.examine import THOROUGH, Care, examine, examine_one, faults_for
+from fuzzer.campaign.examine import THOROUGH, Care, Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
@@ -140,6 +140,7 @@ class _Worker:
                 execution,
                 plan,
                 options.canary,
+                contract=options.origin.contract,
                 stop=self.stop,
                 care=options.care,
                 announce=states.name,
@@ -153,7 +154,8 @@ class _Worker:
                 bucket = planted(forbidden.bucket, self.options.canary)
                 self._send(event="hit", bucket=bucket, known=forbidden.known)
                 continue
-            small = smallest(self.lane, execution, forbidden, faults)
+            retry = Reexamination(self.lane, execution, faults, self.options.origin.contract)
+            small = smallest(retry, forbidden)
             finding = make_finding(execution, small, self._origin(execution, small, plan))
             save_finding(self.options.directory / "findings", finding, execution, small)
             self._send(event="finding", canary=finding.canary, **finding.summary())
@@ -166,7 +168,7 @@ class _Worker:
         state = forbidden.state
         try:
             honest = (
-                examine_one(self.lane, execution, state, NO_FAULTS, forbidden.recoveries)
+                examine_one(self.lane, execution, state, NO_FAULTS, forbidden.recoveries, origin.contract)
                 if state
                 else forbidden
             )

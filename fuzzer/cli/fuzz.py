@@ -25,6 +25,7 @@ from fuzzer.cli.options import (
     json_option,
     make_plan,
     plan_options,
+    profile_option,
     recorder_option,
 )
 from fuzzer.errors import ExitCode
@@ -42,6 +43,7 @@ from fuzzer.writelog.points import Plan, Points
 @plan_options(None)
 @recorder_option
 @canary_option
+@profile_option
 @directory_option
 @json_option
 @click.pass_context
@@ -56,6 +58,7 @@ def fuzz_command(
     states: int | None,
     recorder: str,
     canary: str,
+    profile: str,
     directory: Path,
     as_json: bool,
 ) -> None:
@@ -83,7 +86,9 @@ def fuzz_command(
             recorder=recorder,
             plan=_plan(points, states),
             canary=canary,
-            origin=origin(points=points or str(Plan()), canary=canary, recorder=recorder),
+            origin=origin(
+                points=points or str(Plan()), canary=canary, recorder=recorder, contract=profile
+            ),
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)

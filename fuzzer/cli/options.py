@@ -12,6 +12,7 @@ import click
 from fuzzer.errors import InputError
 from fuzzer.writelog.canary import CANARIES
 from fuzzer.writelog.points import SAMPLED_STATES, Plan, Points, parse_plan
+from oracles import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,6 +125,31 @@ def canary_option(function: F) -> F:
         callback=_check_canary,
         help="Plant a bug that must be found; `list` names them.",
     )(function)
+
+
+def profile_option(function: F) -> F:
+    """`--profile NAME`, or a TOML file: the contract to judge by, as `oracles.profile_for` takes it."""
+    return click.option(
+        "--profile",
+        default=OWN,
+        show_default=True,
+        metavar="|".join((*CONTRACTS, "FILE")),
+        callback=_read_contract,
+        help="Judge by these promises: the file system's own, weaker or other ones, or those of a TOML file.",
+    )(function)
+
+
+def _read_contract(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value in CONTRACTS:
+        return value
+    try:
+        with Path(value).open(encoding="utf-8") as file:
+            text = file.read(MAX_CONTRACT_BYTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{value!r} is none of {', '.join(CONTRACTS)}, and no file to read: {error}"
+        raise click.BadParameter(message, ctx, param) from error
+    parse_contract(text, value)
+    return text
 
 
 def _check_canary(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -21,6 +21,7 @@ from fuzzer.cli.options import (
     json_option,
     make_plan,
     plan_options,
+    profile_option,
     recorder_option,
 )
 from fuzzer.errors import ExitCode, InputError
@@ -44,6 +45,7 @@ _MAX_FILE_BYTES = 2 << 20
 @plan_options(Points.FSYNC)
 @recorder_option
 @canary_option
+@profile_option
 @directory_option
 @json_option
 @click.pass_context
@@ -56,6 +58,7 @@ def run_command(
     states: int | None,
     recorder: str,
     canary: str,
+    profile: str,
     directory: Path,
     as_json: bool,
 ) -> None:
@@ -71,7 +74,7 @@ def run_command(
     tally = _Tally(monitor)
     with open_index(directory, create=True) as index, open_lane(recorder) as lane:
         plan = make_plan(points, states)
-        facts = origin(points=points, canary=canary, recorder=lane.recorder.name)
+        facts = origin(points=points, canary=canary, recorder=lane.recorder.name, contract=profile)
         for path, workload in jobs:
             for finding in run_and_keep(lane, workload, repeat, plan, facts, directory, tally.add):
                 index.put_finding(finding)

@@ -21,6 +21,7 @@ from fuzzer.cli.options import (
     directory_option,
     fs_option,
     json_option,
+    profile_option,
     recorder_option,
 )
 from fuzzer.errors import ExitCode
@@ -38,6 +39,7 @@ from fuzzer.writelog.points import Plan
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
 @recorder_option
 @canary_option
+@profile_option
 @directory_option
 @json_option
 @click.pass_context
@@ -50,6 +52,7 @@ def sweep_command(
     jobs: int | None,
     recorder: str,
     canary: str,
+    profile: str,
     directory: Path,
     as_json: bool,
 ) -> None:
@@ -76,7 +79,7 @@ def sweep_command(
             recorder=recorder,
             plan=Plan(),
             canary=canary,
-            origin=origin(points=str(Plan()), canary=canary, recorder=recorder),
+            origin=origin(points=str(Plan()), canary=canary, recorder=recorder, contract=profile),
             care=QUICK,
         )
         for fs, size in source.sizes.items():

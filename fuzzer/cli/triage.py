@@ -90,7 +90,7 @@ def repro_command(ctx: click.Context, finding: str, times: int, directory: Path,
         if not as_json:
             click.echo(_state_line(saved, again is not None))
         for number, attempt in enumerate(
-            attempts(lane, workload, times, parse_plan(facts.points), facts.canary), 1
+            attempts(lane, workload, times, parse_plan(facts.points), facts.canary, facts.contract), 1
         ):
             hits += facts.bucket in attempt.buckets
             if not as_json:

@@ -66,7 +66,8 @@ class _Runner:
         if execution.history.killed:
             return False
         care = _NO_CHECKS if facts.oracle in _PLAIN else Care()
-        examination = examine(self.lane, execution, parse_plan(facts.points), facts.canary, care=care)
+        plan = parse_plan(facts.points)
+        examination = examine(self.lane, execution, plan, facts.canary, contract=facts.contract, care=care)
         for forbidden in examination.forbidden:
             if planted(forbidden.bucket, facts.canary) == facts.bucket:
                 self.last = (format_workload(workload), execution, forbidden)
@@ -121,6 +122,7 @@ def _keep(saved: Saved, result: Reduced, runner: _Runner) -> None:
     origin = Origin(
         points=facts.points,
         canary=facts.canary,
+        contract=facts.contract,
         recorder=facts.recorder,
         kernel=facts.kernel,
         created=facts.created,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.again import build_state, crash_again, record_recovery
-from fuzzer.campaign.examine import cut_of, examine, examine_one, faults_for
+from fuzzer.campaign.examine import Reexamination, cut_of, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examiner, Forbidden, Place
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import load_finding, make_finding, save_finding
@@ -27,7 +27,7 @@ from fuzzer.writelog.crash import NO_FAULTS, Again, CrashState, Cut, Faults, Kep
 from fuzzer.writelog.format import log_digest
 from fuzzer.writelog.points import Plan, Points, crash_points, parse_plan
 from fuzzer.writelog.recipe import format_recipe, parse_recipe
-from oracles import Judgement
+from oracles import OWN, Judgement
 
 pytestmark = pytest.mark.kernel
 
@@ -188,8 +188,9 @@ def test_findings_are_kept_in_their_smallest_state(fs: str, executed: Callable[[
     faults = faults_for(execution, plan, "weak-flush")
     with open_lane("fuse") as lane:
         found = examine(lane, execution, plan, "weak-flush").forbidden[0]
-        first = smallest(lane, execution, found, faults)
-        assert (first.bucket, first.state) == (found.bucket, smallest(lane, execution, found, faults).state)
+        retry = Reexamination(lane, execution, faults, OWN)
+        first = smallest(retry, found)
+        assert (first.bucket, first.state) == (found.bucket, smallest(retry, found).state)
         assert found.state is not None
         assert first.state is not None
         again = examine_one(lane, execution, first.state, faults)

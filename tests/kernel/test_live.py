@@ -28,7 +28,7 @@ from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.triage.show import describe
 from fuzzer.workload.model import Actor, Workload, op_id
 from fuzzer.writelog.points import Plan
-from oracles import build_versions, judge_reads
+from oracles import PROFILES, build_versions, judge_reads
 from tests.kernel.fresh import Fresh, fresh_file_system, op
 
 pytestmark = pytest.mark.kernel
@@ -51,7 +51,7 @@ def fresh(area: RunArea, image: Path, fs: str) -> Iterator[Fresh]:
 
 
 def kinds(history: History) -> set[str]:
-    return {violation.kind for violation in judge_reads(build_versions(history)).violations}
+    return {violation.kind for violation in judge_reads(PROFILES["xfs"], build_versions(history)).violations}
 
 
 def test_what_reads_return_is_recorded(fresh: Fresh) -> None:
@@ -71,7 +71,7 @@ def test_what_reads_return_is_recorded(fresh: Fresh) -> None:
 
 def test_reads_beside_writers_are_right(fresh: Fresh) -> None:
     history = fresh.run(RACE)
-    judgement = judge_reads(build_versions(history))
+    judgement = judge_reads(PROFILES["xfs"], build_versions(history))
     assert judgement.violations == ()
     assert (judgement.judged, judgement.no_promise) == (80, 0)
 
@@ -80,7 +80,7 @@ def test_a_full_record_is_no_promise(fresh: Fresh, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shared, "MAX_SEEN", 2)
     reader = Actor("reader", (op("read", path="a", off=0, len=64 * K),), loop=5)
     history = fresh.run(replace(RACE, actors=(reader,)))
-    judgement = judge_reads(build_versions(history))
+    judgement = judge_reads(PROFILES["xfs"], build_versions(history))
     assert [len(event.seen) for event in history.events if event.op.name == "read"] == [1, 1, 0, 0, 0]
     assert (judgement.violations, judgement.judged, judgement.no_promise) == ((), 5, 3)
 

@@ -164,7 +164,7 @@ class Core:
             if flags == "exchange" and gone is not None:
                 world.entries[old] = gone
 
-        touched = {moved, new[0], *({target} if target else ()), *(() if flags == "none" else {old[0]})}
+        touched = {moved, new[0], old[0], *({target} if target else ())}
         what = "exchange" if flags == "exchange" else "rename"
         self.disk.do(Record(what, apply, frozenset(touched)))
 

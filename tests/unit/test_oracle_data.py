@@ -122,7 +122,8 @@ DATA = (
     Row(
         "fsync of another file promises nothing here",
         W4 + "w: 3-4 write a 0 4096\n5-6 create b\n7-8 fsync b",
-        (show("b"), show("a b"), show("a b", a=Has("w:0-4096"))),
+        (show("a b"), show("a b", a=Has("w:0-4096"))),
+        unordered=(show("b"),),
     ),
     Row(
         "O_DSYNC promises its range only",
@@ -210,27 +211,24 @@ DATA = (
         W4 + "3-4 create b\nv: 5-6 write a 0 8192\n7-8 clone a b 0 4096 4096\n9-10 fdatasync b",
         (
             show("a b", b=Has("0:0-4096 v/a@0:4096-8192")),
-            show("b", b=Has("0:0-4096 v/a@0:4096-8192")),
-        ),
+            ),
         (
             ("data lost-to-zero", show("b", b=Has("0:0-8192"))),
             ("data misplaced-data", show("b", b=Has("0:0-4096 v/a@4096:4096-8192"))),
             ("data misplaced-data", show("b", b=Has("v/a@0:0-4096 0:4096-8192"))),
         ),
+        unordered=(show("b", b=Has("0:0-4096 v/a@0:4096-8192")),),
     ),
     Row(
         "clone while its source is overwritten: either content, nothing older",
         W4 + "3-4 create b\nu: 5-6 write a 0 4096\nv: 7-8 write a 0 4096\nw: 9-12 write a 0 4096\n"
         "10-14 clone a b 0 0 4096\n15-16 fsync b",
-        (
-            show("b", b=Has("v/a@0:0-4096")),
-            show("b", b=Has("w/a@0:0-4096")),
-            show("b", b=Has("v/a@0:0-8 w/a@8:8-4096")),
-        ),
+        (show("a b", b=Has("w/a@0:0-4096")), show("a b", b=Has("v/a@0:0-8 w/a@8:8-4096"))),
         (
             ("data misplaced-data", show("b", b=Has("u/a@0:0-4096"))),
             ("data lost-to-zero", show("b", b=Has("0:0-4096"))),
         ),
+        unordered=(show("b", b=Has("v/a@0:0-4096")), show("b", b=Has("w/a@0:0-4096"))),
     ),
     Row(
         "source overwritten after the clone: the copy keeps the old words",
@@ -366,8 +364,9 @@ SIZES = (
     Row(
         "clone of everything there was: as large as that",
         W4 + "v: 3-4 write a 0 1000\n5-6 create b\n7-8 clone a b 0 0 0\n9-10 fsync b",
-        (show("b", b=Has("v/a@0:0-1000")),),
+        (show("a b", b=Has("v/a@0:0-1000")),),
         (("data misplaced-data", show("b", b=Has("v/a@8:0-992"))),),
+        unordered=(show("b", b=Has("v/a@0:0-1000")),),
     ),
 )  # fmt: skip
 

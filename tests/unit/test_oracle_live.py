@@ -15,7 +15,7 @@ from oracle_disk import PAGE
 from oracle_runner import Runner
 
 from fuzzer.state.history import History
-from oracles import build_versions, judge_reads
+from oracles import PROFILES, build_versions, judge_reads
 
 A = "1-2 create a\n"
 V = A + "v: 3-4 write a 0 8192\n"
@@ -135,7 +135,7 @@ ROWS = (
 
 
 def violations(history: History) -> list[str]:
-    return [violation.kind for violation in judge_reads(build_versions(history)).violations]
+    return [violation.kind for violation in judge_reads(PROFILES["xfs"], build_versions(history)).violations]
 
 
 def seen(row: Row, returned: str) -> History:
@@ -175,7 +175,7 @@ def test_damage_is_no_answer() -> None:
 def test_what_was_not_recorded_is_counted() -> None:
     script = Script(ROWS[0].history)
     events = (*script.history.events[:-1], replace(script.ops["r"], result=8192))
-    judgement = judge_reads(build_versions(replace(script.history, events=events)))
+    judgement = judge_reads(PROFILES["xfs"], build_versions(replace(script.history, events=events)))
     assert (judgement.violations, judgement.judged, judgement.no_promise) == ((), 1, 1)
 
 
@@ -195,7 +195,7 @@ def test_reads_of_the_model_are_allowed(fs: str) -> None:
     reads = 0
     for seed in range(HISTORIES):
         history = run(seed, fs).history()
-        judgement = judge_reads(build_versions(history))
+        judgement = judge_reads(PROFILES["xfs"], build_versions(history))
         assert not judgement.violations, (seed, judgement.violations[0])
         reads += judgement.judged
     assert reads > HISTORIES

@@ -1,0 +1,84 @@
+"""Order of metadata: a change that shows brings along every change committed before it.
+
+Two ops are ordered if one had returned when the other was invoked. Of every name, attribute and size
+in the tree it is known which ops can have made it so; the first of them to be invoked bounds from
+below when it was committed. The latest of these bounds is what the tree is known to have reached, and
+every change of a name, a mode or an xattr that had returned before it must be there.
+
+Sizes are witnesses only: a size goes to disk when the data has (xfs_setfilesize), so it may be missing
+although a later change shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from fuzzer.state.history import Event
+from oracles.attributes import check_mode, check_xattrs, mode_makers, xattr_makers
+from oracles.case import Case, Rule, Tally
+from oracles.floors import Floors, compute_floors
+from oracles.names import check_names, check_not_lost, name_makers
+from oracles.profile import Order
+from oracles.size import size_makers
+from oracles.verdict import Violation
+
+_CHECKS = (check_names, check_not_lost, check_mode, check_xattrs)
+
+_MAKERS = (name_makers, mode_makers, xattr_makers, size_makers)
+"""Each gives, for everything it finds in the tree, the ops that can have made it so."""
+
+
+def check_order(case: Case) -> Iterator[Violation]:
+    """Promise: metadata is recovered in the order it was committed in (source `order`)."""
+    if not _is_ordered(case):
+        return
+    witness = _witness(case)
+    if witness is None:
+        return
+    case.tally.judged += 1
+    shown = (witness.begin_ns, witness.id)
+    floors = compute_floors(case.versions, case.floors.cut, case.profile, shown)
+    strict = replace(case, tally=Tally(), history=(case.versions, floors))
+    found = [violation for check in _CHECKS for violation in check(strict)]
+    if found:
+        plain = replace(case, tally=Tally())
+        known = {(v.rule, v.subject) for check in _CHECKS for v in check(plain)}
+        for violation in found:
+            if (violation.rule, violation.subject) not in known:
+                yield replace(violation, rule="order", source=case.profile.source("order"))
+
+
+def _is_ordered(case: Case) -> bool:
+    if case.profile.order is Order.COMMIT:
+        return not _may_have_logged(case.floors)
+    return case.profile.order is Order.GLOBAL
+
+
+def _may_have_logged(floors: Floors) -> bool:
+    """True if a call may have made single inodes durable since the last commit a sync call made.
+
+    A log is thrown away by the commit that makes it superfluous (btrfs_free_log in the commit of the
+    transaction it belongs to).
+    """
+    committed_ns = max((begin for begin, _ in floors.everything), default=-1)
+    return any(
+        event.op.is_durability_point
+        and event.op.name not in ("sync", "syncfs")
+        and floors.visible(event)
+        and event.end_ns >= committed_ns
+        for event in floors.versions.history.events
+    )
+
+
+def _witness(case: Case) -> Event | None:
+    """The op with the latest begin that the tree has surely reached, or None."""
+    found = [_earliest(makers) for source in _MAKERS for makers in source(case)]
+    return max((event for event in found if event), key=lambda e: e.begin_ns, default=None)
+
+
+def _earliest(makers: Iterable[Event]) -> Event | None:
+    return min(makers, key=lambda e: e.begin_ns, default=None)
+
+
+RULES = (Rule("order", check_order),)

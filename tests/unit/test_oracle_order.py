@@ -1,0 +1,108 @@
+"""Order of metadata: what shows brings along what was committed before it."""
+
+from __future__ import annotations
+
+import pytest
+from oracle_cases import Has, Row, Script, check_row, each_fs, judge_case, make_tree, show
+
+from oracles.profile import own_profile
+
+ROWS = (
+    Row(
+        "no sync at all: one thread's changes are a prefix",
+        "1-2 create a\n3-4 create b\n5-6 rename a c\n7-8 mkdir d",
+        (show(), show("a"), show("a b"), show("c=a b"), show("c=a b d")),
+        (
+            ("order lost-inode", show("b")),
+            ("order resurrected-name", show("a b d")),
+            ("order missing-name", show("a c=a d")),
+        ),
+    ),
+    Row(
+        "two threads: ops that overlap have no order",
+        "1-4 create a\n3-6 create b\n7-8 create c",
+        (show("a"), show("b"), show("a b"), show("a b c")),
+        (("order missing-name", show("b c")), ("order missing-name", show("a c"))),
+    ),
+    Row(
+        "an op in flight at the crash shows: all before it does",
+        "1-2 create a\n3-99 create b",
+        (show(), show("a"), show("a b")),
+        (("order missing-name", show("b")),),
+        cut_ns=50,
+    ),
+    Row(
+        "a mode is a witness, and is brought along",
+        "1-2 create a\n3-4 chmod a 600\n5-6 create b\n7-8 chmod a 640",
+        (
+            show("a"),
+            show("a", a=Has(mode=0o600)),
+            show("a b", a=Has(mode=0o600)),
+            show("a b", a=Has(mode=0o640)),
+        ),
+        (
+            ("order old-mode", show("a b")),
+            ("order missing-name", show("a", a=Has(mode=0o640))),
+        ),
+    ),
+    Row(
+        "an xattr that had returned is brought along",
+        "1-2 create a\n3-4 setxattr a n size=32\n5-6 create b",
+        (show(), show("a")),
+        (("order missing-xattr", show("a b")),),
+    ),
+    Row(
+        "a size is a witness, and is not brought along",
+        "1-2 create a\n3-4 create b\nw: 5-6 write a 0 4096\n7-8 create c",
+        (show("a b", a=Has("w:0-4096")), show("a b c"), show("a b c", a=Has("w:0-4096"))),
+        (("order missing-name", show("a", a=Has("w:0-4096"))),),
+    ),
+    Row(
+        "an fsync logs one inode on btrfs: later ones may show without the others",
+        "1-2 create a\n3-4 create b\n5-6 fsync b",
+        (show("a b"),),
+        (("names missing-name", show("a")),),
+        unordered=(show("b"),),
+    ),
+    Row(
+        "the log of btrfs ends with the next sync: order again",
+        "1-2 create a\n3-4 fsync a\n5-6 sync\n7-8 create b\n9-10 create c",
+        (show("a"), show("a b"), show("a b c")),
+        (("order missing-name", show("a c")),),
+    ),
+    Row(
+        "a sync under way does not end the log",
+        "1-2 create a\n3-7 fsync a\n5-8 sync\n9-10 create b\n11-12 create c",
+        (show("a"), show("a b c")),
+        unordered=(show("a c"),),
+    ),
+    Row(
+        "a rename to the name the file has already does nothing, and is ordered with nothing",
+        "1-2 create a\n3-4 link a b\n5-6 sync\n7-8 create c\n9-10 rename a b\n11-12 fsync .",
+        (show("a b=a c"),),
+        (("names missing-name", show("a b=a")),),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "on"), each_fs(*ROWS))
+def test_row(row: Row, on: str) -> None:
+    check_row(row, on)
+
+
+def test_without_a_log_every_fsync_of_btrfs_is_a_commit() -> None:
+    """notreelog: nothing can show before what was committed earlier."""
+    script = Script("1-2 create a\n3-4 create b\n5-6 fsync b")
+    tree = make_tree(script, "btrfs", "b")
+    assert not judge_case(script, "btrfs", tree).violations
+    strict = judge_case(script, "btrfs", tree, profile=own_profile("btrfs", "noatime,notreelog"))
+    assert {v.kind for v in strict.violations} == {"missing-name", "lost-inode"}
+
+
+def test_with_wsync_a_name_is_durable_when_its_op_returns() -> None:
+    script = Script("1-2 create a\n3-4 rename a b")
+    wsync = own_profile("xfs", "nouuid,wsync")
+    for names, ok in (("b=a", True), ("a", False), ("", False)):
+        tree = make_tree(script, "xfs", names)
+        assert not judge_case(script, "xfs", tree).violations
+        assert (not judge_case(script, "xfs", tree, profile=wsync).violations) is ok, names
