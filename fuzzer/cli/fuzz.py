@@ -86,9 +86,7 @@ def fuzz_command(
             recorder=recorder,
             plan=_plan(points, states),
             canary=canary,
-            origin=origin(
-                points=points or str(Plan()), canary=canary, recorder=recorder, contract=profile
-            ),
+            origin=origin(points=points or str(Plan()), canary=canary, recorder=recorder, contract=profile),
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)
