@@ -125,6 +125,7 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
     if sync is not None:
         yield "sync", _call(sync)
         yield "peer", _peer(sync, evidence)
+        yield "evict", _evict(sync, evidence)
     if sync is not None and evidence.timed and sync.returned:
         yield "commit", _commit(op, sync, evidence)
     if op is not None and sync is not None and violation.rule == "data":
@@ -152,6 +153,13 @@ def _peer(sync: Event, evidence: Evidence) -> str:
     if any(peer.subject == sync.subject for peer in peers):
         return "same"
     return "kin" if peers else "none"
+
+
+def _evict(sync: Event, evidence: Evidence) -> str:
+    """Whether the workload had `asked` for inodes to be evicted before the call returned, else `no`."""
+    before = [e for e in evidence.versions.history.events if e.begin_ns < sync.end_ns]
+    slab = any(e.op.name == "drop_caches" and e.op.text("level") != "1" for e in before)
+    return "asked" if slab or any(e.op.name in ("reclaim", "squeeze") for e in before) else "no"
 
 
 def _peers(sync: Event, evidence: Evidence) -> list[Event]:

@@ -305,6 +305,33 @@ def test_an_unlinked_name_is_back_only_if_its_directory_moved() -> None:
     )
 
 
+# ------------------------------------------------------------------------ 0009: an evicted directory
+
+EVICTED = """1-2 mkdir A
+3-4 create A/foo
+5-6 create A/bar
+7-8 {0}
+10-20 fsync A/foo
+30-40 fsync A"""
+
+
+@pytest.mark.parametrize(
+    ("before", "committed", "known"),
+    [
+        ("drop_caches level=2", False, "0009"),
+        ("reclaim", False, "0009"),
+        ("drop_caches level=1", False, ""),
+        ("chmod A/bar 700", False, ""),
+        ("drop_caches level=2", True, ""),
+    ],
+)
+def test_a_directory_is_not_logged_after_its_eviction(before: str, committed: bool, known: str) -> None:
+    """Only where inodes were asked to be evicted, and the call sent nothing."""
+    log = make_log(fua(12, 14), flush(15, 16), *((fua(32, 34), flush(35, 36)) if committed else ()))
+    found = file_under(Script(EVICTED.format(before)), "btrfs", "A A/foo", log=log)
+    assert found.known == known
+
+
 # --------------------------------------------------------------------- 0006: blocks let go of (xfs)
 
 SHARED = """0-1 create a
