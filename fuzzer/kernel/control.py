@@ -127,7 +127,7 @@ def _held(directory: Path) -> tuple[tuple[str, int], ...]:
             found[f"{kind} {counter}"] = _number(directory / "allocation" / kind / counter)
     meta = "metadata bytes_may_use" if (directory / "allocation/metadata").exists() else "mixed bytes_may_use"
     found[meta] -= _number(directory / "allocation/global_rsv_reserved")
-    for group in (directory / "qgroups").glob("*_*"):
+    for group in (directory / "qgroups").glob("[0-9]*_*"):
         for counter in _QGROUP_RESERVED:
             found[f"qgroup {counter}"] = _number(group / counter)
     return tuple((name, value) for name, value in found.items() if value)

@@ -91,6 +91,17 @@ def test_a_full_look_is_silent_on_a_healthy_file_system(lane: Lane, fs: str) -> 
     assert judge(PROFILES[fs], execution.live).violations == ()
 
 
+def test_a_full_look_is_silent_with_quotas(lane: Lane) -> None:
+    """btrfs check compares the numbers of each qgroup, and what sysfs calls reserved is zero at rest."""
+    workload = replace(parse(_WORKLOAD).with_fs("btrfs"), mkfs="-R quota")
+    execution = execute(lane, workload)
+    look = Look(fs="btrfs", mount_options="", known=execution.history.known_ids(), fresh=execution.base)
+    for image in (execution.base, _state_in_the_middle(execution)):
+        recovery = recover(lane, image, look, FULL)
+        assert _broken("btrfs", recovery) == []
+        assert "checking quota groups" in recovery.fsck.output
+
+
 def test_what_changes_over_a_clean_unmount(lane: Lane, fs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, look, image = _execute(lane, fs)
     seen: list[int] = []

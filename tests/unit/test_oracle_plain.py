@@ -128,9 +128,21 @@ INCOMPLETE = (
 )
 
 
+QGROUP = (
+    "[7/7] checking quota groups\nCounts for qgroup id: 0/5 are different\n"
+    "our:\t\treferenced 16384 referenced compressed 16384\n"
+    "disk:\t\treferenced 20480 referenced compressed 20480\n"
+    "diff:\t\treferenced -4096 referenced compressed -4096\n"
+)
+RESCAN = "Rescan hasn't been initialized, a difference in qgroup accounting is expected\n"
+
+
 @pytest.mark.parametrize(
     ("on", "output", "expected"),
     [
+        ("btrfs", QGROUP, "fsck Counts for qgroup id: N/N are different"),
+        ("btrfs", RESCAN + QGROUP, ""),
+        ("btrfs", RESCAN + QGROUP + "root 5 inode 257 errors 1\n", "fsck"),
         ("btrfs", "[1/7] checking root items\nfound 147456 bytes used, no error found\n", "fsck no message"),
         ("btrfs", "[5/7] checking fs roots\nroot 5 inode 257 errors 200, dir isize wrong\n", "fsck root N"),
         ("btrfs", "[3/7] checking free space cache\ncache appears valid but isn't 22020096\n", ""),
