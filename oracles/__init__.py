@@ -14,6 +14,7 @@ from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import Cut
 from oracles import (
     attributes,
+    blocks,
     data,
     fsck,
     kernel_log,
@@ -43,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     *names.RULES,
     *renames.RULES,
     *data.RULES,
+    *blocks.RULES,
     *size.RULES,
     *attributes.RULES,
     *order.RULES,

@@ -26,6 +26,7 @@ class Profile:
 
     Facts: `stepwise_truncate`: an interrupted truncate may leave any block size in between.
     `atomic_xattr_replace`: a crash never shows the attribute absent while its value is replaced.
+    `torn_blocks`: data is written in place, so a block may mix sectors of two moments.
     `directory_nlink`: `one` (btrfs keeps 1 for directories) or `subdirs` (2 + subdirectories).
 
     Promises: `atomic_moves`: a move to another directory is seen whole or not at all, whatever was
@@ -40,6 +41,7 @@ class Profile:
     stepwise_truncate: bool
     atomic_xattr_replace: bool
     atomic_moves: bool
+    torn_blocks: bool
     directory_nlink: str
     order: Order
     fsync_names: bool = True
@@ -64,6 +66,7 @@ PROFILES = {
         # fsync of the new parent alone logs its entries; the old name goes when the inode or the old
         # parent is logged (fs/btrfs/tree-log.c). fstests generic/321 and generic/343 sync the file.
         atomic_moves=False,
+        torn_blocks=False,
         directory_nlink="one",
         order=Order.COMMIT,
     ),
@@ -76,6 +79,7 @@ PROFILES = {
         # of the inode removes the old value first (xfs_attr_sf_addname in fs/xfs/libxfs/xfs_attr.c).
         atomic_xattr_replace=False,
         atomic_moves=True,
+        torn_blocks=True,
         directory_nlink="subdirs",
         order=Order.GLOBAL,
     ),
@@ -86,6 +90,9 @@ PROFILES = {
 def own_profile(fs: str, mount: str = "") -> Profile:
     """What file system `fs` promises when mounted with the options `mount`."""
     profile, options = PROFILES[fs], set(mount.split(","))
+    if "nodatacow" in options:
+        # btrfs(5): "potential partial writes, in case the write is interrupted", and no checksums to notice
+        profile = replace(profile, torn_blocks=True)
     if fs == "btrfs" and "notreelog" in options:
         # btrfs(5): every fsync is a commit, so there is no log to show one inode before another.
         return replace(profile, order=Order.GLOBAL)

@@ -102,10 +102,8 @@ def check_rename_whole(case: Case) -> Iterator[Violation]:
     itself or younger. Explanations of one name that go with none of the other are dropped, and so on
     along a chain of renames; if none is left, the renames were not whole.
 
-    The log tree of btrfs holds the names an inode has, and entries directory by directory: there this is
-    asked inside one directory only; what stood at the old name before the file came there may show again
-    although the file is at the new one; and a file that was never made durable, or was removed, may be lost
-    with all that was done to it.
+    The log tree of btrfs holds the names an inode has, and says nothing of those it had in between: there
+    this is asked inside one directory only, and all it says is that the file is not at both names.
     """
     pairs = _pairs(case)
     times: dict[NameKey, list[int]] = {}
@@ -141,9 +139,6 @@ def _pairs(case: Case) -> list[_Between]:
 
 def _between(case: Case, events: list[Event]) -> _Between:
     one, two = touched_names(events[0])
-    before_ns = case.floors.cut.invoked_before_ns
-    durable = (n for n in case.floors.existing if not case.versions.removals(n, before_ns))
-    kept = {*durable, *case.tree.entries.values()}
 
     def against(further_on: NameKey, behind: NameKey) -> tuple[int, ...]:
         shown, there = (case.tree.entries.get(key, 0) for key in (behind, further_on))
@@ -151,10 +146,9 @@ def _between(case: Case, events: list[Event]) -> _Between:
         def is_against(event: Event) -> bool:
             if case.profile.atomic_moves:
                 return True
-            if touched_names(event)[0] == further_on:
-                return event.subject in kept
-            # An op cut short that nothing overlapped is the last on its names: it moved what is there.
-            return bool(shown) and (event.subject or there) == shown
+            # The file at both names. An op cut short that nothing overlapped is the last on its names: it
+            # moved what is there.
+            return there == shown != 0 and event.subject in (shown, 0)
 
         return tuple(accumulate(map(is_against, events), initial=0))
 

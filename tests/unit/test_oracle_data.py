@@ -33,7 +33,7 @@ DATA = (
     Row(
         "write without sync: old or new, page by page",
         W4 + "v: 3-4 write a 0 8192\n5-6 fsync a\nw: 7-8 write a 0 8192",
-        (show("a", a=Has("v:0-8192")), show("a", a=Has("v:0-512 w:512-8192"))),
+        (show("a", a=Has("v:0-8192")), show("a", a=Has("v:0-4096 w:4096-8192"))),
         (("data lost-to-zero", show("a", a=Has("0:0-8 v:8-8192"))),),
     ),
     Row(
@@ -75,7 +75,7 @@ DATA = (
     Row(
         "write in flight at the crash",
         W4 + "v: 3-4 write a 0 4096\n5-6 fsync a\nw: 7-? write a 0 4096",
-        (show("a", a=Has("v:0-4096")), show("a", a=Has("w:0-512 v:512-4096"))),
+        (show("a", a=Has("v:0-4096")), show("a", a=Has("w:0-4096"))),
     ),
     Row(
         "failed write: may have happened in part, promises nothing",
@@ -258,6 +258,47 @@ DATA = (
     ),
 )  # fmt: skip
 
+BLOCKS = (
+    Row(
+        "copy on write: a block is as it was at one moment",
+        W4 + "v: 3-4 write a 0 4096\n5-6 sync\nw: 7-8 write a 0 2048\nx: 9-10 write a 2048 2048",
+        (
+            show("a", a=Has("v:0-4096")),
+            show("a", a=Has("w:0-2048 v:2048-4096")),
+            show("a", a=Has("w:0-2048 x:2048-4096")),
+        ),
+        (("blocks torn-block", show("a", a=Has("v:0-2048 x:2048-4096"))),),
+        fs=("btrfs",),
+    ),
+    Row(
+        "copy on write: a write is in a block as a whole",
+        W4 + "v: 3-4 write a 0 8192\n5-6 sync\nw: 7-? write a 0 8192",
+        (show("a", a=Has("v:0-4096 w:4096-8192")), show("a", a=Has("w:0-4096 v:4096-8192"))),
+        (("blocks torn-block", show("a", a=Has("w:0-512 v:512-8192"))),),
+        fs=("btrfs",),
+    ),
+    Row(
+        "stores through a mapping, or ops that overlap: any mix",
+        W4 + "v: 3-4 write a 0 4096\n5-6 sync\nm: 7-8 mwrite a 0 4096\nw: 9-12 write a 0 4096\n"
+        "x: 10-11 write a 0 4096",
+        (show("a", a=Has("m:0-512 v:512-4096")), show("a", a=Has("w:0-512 x:512-4096"))),
+        fs=("btrfs",),
+    ),
+    Row(
+        "written in place: sectors mix",
+        W4 + "v: 3-4 write a 0 4096\n5-6 sync\nw: 7-8 write a 0 2048\nx: 9-10 write a 2048 2048",
+        (show("a", a=Has("v:0-2048 x:2048-4096")), show("a", a=Has("w:0-512 v:512-4096"))),
+        fs=("xfs",),
+    ),
+    Row(
+        "truncated, then written behind: what was cut off does not come back beside the new words",
+        W4 + "v: 3-4 write a 0 4096\n5-6 sync\n7-8 truncate a 1024\nw: 9-10 write a 2048 2048",
+        (show("a", a=Has("v:0-1024 0:1024-2048 w:2048-4096")),),
+        (("blocks torn-block", show("a", a=Has("v:0-2048 w:2048-4096"))),),
+        fs=("btrfs",),
+    ),
+)
+
 SIZES = (
     Row(
         "an append shows in parts, at sectors",
@@ -371,7 +412,7 @@ SIZES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("row", "on"), each_fs(*DATA, *SIZES))
+@pytest.mark.parametrize(("row", "on"), each_fs(*DATA, *BLOCKS, *SIZES))
 def test_row(row: Row, on: str) -> None:
     check_row(row, on)
 

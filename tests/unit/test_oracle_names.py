@@ -225,12 +225,21 @@ NAMES = (
         "1-2 create a\n3-4 link a c\n5-6 sync\n7-8 rename a b",
         (show("a c=a"), show("b=a c=a")),
         (("names half-rename", show("c=a")), ("names half-rename", show("a b=a c=a"))),
+        fs=("xfs",),
     ),
     Row(
         "a rename, a removal: what is durably gone was renamed before",
         "1-2 create a\n3-4 link a c\n5-6 sync\n7-8 rename a b\n9-10 unlink b\n11-12 fsync .",
         (show("c=a"),),
         (("names half-rename|names resurrected-name", show("a c=a")),),
+        fs=("xfs",),
+    ),
+    Row(
+        "renamed twice, another file at the name in between, that one durable: none of the renames need show",
+        "1-2 create a\n3-4 create c\n5-6 sync\n7-8 rename a b\n9-10 rename b d\n11-12 rename c b\n"
+        "13-14 fsync b",
+        (show("a b=c"), show("b=c d=a")),
+        fs=("btrfs",),
     ),
     Row(
         "a rename cut short binds only what was at its old name",
@@ -392,6 +401,15 @@ RELATED = (
         (("names half-rename|names missing-name", show("p=n q=p")),),
         commits=((7, 8),),
         unordered=(show("p=n r=p"),),
+        fs=("xfs",),
+    ),
+    Row(
+        "new file, fsync: a commit in between ends the relation on btrfs",
+        "1-2 create p\n3-4 sync\n5-6 rename p r\n9-10 link r q\n11-12 create n\n13-14 rename n p\n"
+        "15-16 fsync p",
+        (show("p=n r=p"), show("p=n q=p r=p"), show("p=n q=p")),
+        commits=((7, 8),),
+        fs=("btrfs",),
     ),
     Row(
         "new file, fsync: nothing is promised of a file that was not committed, or moved elsewhere",

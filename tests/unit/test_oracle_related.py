@@ -62,7 +62,7 @@ def _histories(
         runner.run()
         versions = build_versions(runner.history(), tuple(runner.disk.commits))
         for snapshot in runner.snapshots:
-            floors = compute_floors(versions, snapshot.cut)
+            floors = compute_floors(versions, snapshot.cut, PROFILES["btrfs"])
             add_related(floors)
             made.update(floors.reasons.values())
             broken.update(_SOURCES.get(v.source, "other") for v in runner.judge(snapshot).violations)

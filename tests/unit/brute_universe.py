@@ -1,0 +1,177 @@
+"""Every tree a tiny history could be thought to leave, told apart by the law and by the judge."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from brute_history import BLOCK, HALF, PATHS, ROOT, SUB, Key, Tiny
+from brute_law import FOREIGN, FRESH, NOWHERE, SECTOR, Law, span
+
+from fuzzer.state.history import Event
+from fuzzer.state.recovery import Recovery
+from fuzzer.state.stamps import Run, file_tag
+from fuzzer.state.tree import Node, Tree
+from fuzzer.state.xattr_value import xattr_value
+from oracles import PROFILES, RULES, Violation, build_versions
+from oracles.case import Case, Tally
+from oracles.floors import compute_floors
+from oracles.profile import Order
+
+BLOCKS = (0, BLOCK)
+_DEFAULT_MODE = 0o644
+
+
+@dataclass
+class File:
+    """What one inode shows. `blocks`: per block, the op of each piece."""
+
+    size: int
+    blocks: list[tuple[int, ...]]
+    mode: int | None
+    xattr: int | None
+
+
+@dataclass
+class Shown:
+    names: dict[Key, int]
+    files: dict[int, File] = field(default_factory=dict)
+
+
+class Universe:
+    """All trees of one history. `sort` says which object a candidate varies."""
+
+    def __init__(self, tiny: Tiny, rng: random.Random) -> None:
+        self.tiny, self.law, self.rng = tiny, Law(tiny), rng
+        self._versions = build_versions(tiny.history)
+        # The order of metadata is a rule of its own (test_oracle_order.py): here objects are judged apart.
+        self._profile = replace(PROFILES[tiny.fs], order=Order.NONE)
+        self._floors = compute_floors(self._versions, tiny.cut, self._profile)
+        births = [e for e in tiny.history.events if e.op.name == "create" and not e.failed]
+        self.inodes = [e.subject or FRESH + e.actor for e in births]
+
+    def violations(self, tree: Tree) -> list[Violation]:
+        case = Case(self._profile, Recovery(tree=tree), Tally(), (self._versions, self._floors))
+        return [v for rule in RULES for v in rule.check(case)]
+
+    # Candidates
+
+    def candidates(self) -> Iterator[tuple[str, bool, Shown]]:
+        """(sort, legal, what is shown): all values of every object, with all others legal."""
+        yield from self._names()
+        for inode in self.inodes:
+            homes = [dict(n) for n in sorted(self.law.names) if inode in dict(n).values()]
+            if homes:
+                yield from self._file(inode, self._legal(self.rng.choice(homes)))
+
+    def _legal(self, names: dict[Key, int]) -> Shown:
+        return Shown(names, {n: self._legal_file(n) for n in set(names.values()) - {0}})
+
+    def _legal_file(self, inode: int) -> File:
+        def pick(values: frozenset[int | None]) -> int | None:
+            return self.rng.choice(sorted(values, key=lambda v: v or 0))
+
+        blocks = [self.rng.choice(sorted(self.law.block(inode, b))) for b in BLOCKS]
+        size = max(self.law.sizes(inode))
+        return File(size, blocks, pick(self.law.values(inode, "mode")), pick(self.law.values(inode, "xattr")))
+
+    def _names(self) -> Iterator[tuple[str, bool, Shown]]:
+        for row in product((0, *self.inodes), repeat=len(PATHS)):
+            names = dict(zip(PATHS.values(), row, strict=True))
+            yield "names", tuple(names.items()) in self.law.names, self._legal(names)
+
+    def _file(self, inode: int, base: Shown) -> Iterator[tuple[str, bool, Shown]]:
+        file = base.files[inode]
+
+        def changed(new: File) -> Shown:
+            return replace(base, files={**base.files, inode: new})
+
+        legal_sizes = self.law.sizes(inode)
+        for size in self._sizes(inode):
+            yield "size", size in legal_sizes, changed(replace(file, size=size))
+        for number, block in enumerate(BLOCKS):
+            if file.size >= block + BLOCK:
+                legal = self.law.block(inode, block)
+                for content in self._contents(inode, block):
+                    blocks = [*file.blocks[:number], content, *file.blocks[number + 1 :]]
+                    yield "data", content in legal, changed(replace(file, blocks=blocks))
+        yield from self._values(inode, file, base)
+
+    def _values(self, inode: int, file: File, base: Shown) -> Iterator[tuple[str, bool, Shown]]:
+        for what, ops in (("mode", ("chmod",)), ("xattr", ("setxattr",))):
+            legal = self.law.values(inode, what)
+            events = [e for e in self.tiny.history.events if e.op.name in ops]
+            for value in (None, *(e.id for e in events)):
+                new = replace(file, **{what: value})
+                alike = {e.id for e in events if value and e.op == self.tiny.history.by_id[value].op}
+                same = {value} if what == "xattr" else {value, *alike}
+                yield what, bool(same & legal), replace(base, files={**base.files, inode: new})
+
+    def _sizes(self, inode: int) -> list[int]:
+        ends = {edge for e in self.law.data_ops(inode) for edge in span(e) if edge <= 2 * BLOCK}
+        return sorted({0, SECTOR, 504, HALF, BLOCK, BLOCK + HALF, 2 * BLOCK, 2 * BLOCK + SECTOR} | ends)
+
+    def _contents(self, inode: int, block: int) -> Iterator[tuple[int, ...]]:
+        pieces = self.law.pieces(inode, block)
+        writers = [e.id for e in self.law.data_ops(inode) if e.op.name != "truncate"]
+        failed = [e.id for e in self.tiny.history.events if e.op.name == "write" and e.subject != inode]
+        values = [0, FOREIGN, NOWHERE, *writers, *failed[:1]]
+        if len(values) ** len(pieces) <= 400:
+            yield from product(values, repeat=len(pieces))
+        else:
+            yield from {tuple(self.rng.choices(values, k=len(pieces))) for _ in range(200)}
+            yield from self.law.block(inode, block)
+
+    # Trees
+
+    def tree(self, shown: Shown) -> Tree:
+        entries = {key: n for key, n in shown.names.items() if n} | {(ROOT, "d"): SUB}
+        xfs = self.tiny.fs == "xfs"
+        nodes = {
+            ROOT: Node(inode=ROOT, kind="dir", mode=0o755, nlink=3 if xfs else 1, size=0),
+            SUB: Node(inode=SUB, kind="dir", mode=0o755, nlink=2 if xfs else 1, size=0),
+        }
+        names = Counter(entries.values())
+        for inode, file in shown.files.items():
+            nodes[inode] = self._node(inode, file, names[inode])
+        return Tree(ROOT, nodes, entries)
+
+    def _node(self, inode: int, file: File, nlink: int) -> Node:
+        by_id = self.tiny.history.by_id
+        xattrs = (("user.k", xattr_value(file.xattr, 32)),) if file.xattr else ()
+        return Node(
+            inode=inode,
+            kind="file",
+            mode=by_id[file.mode].op.number("mode") if file.mode else _DEFAULT_MODE,
+            nlink=nlink,
+            size=file.size,
+            xattrs=xattrs,
+            runs=tuple(self._runs(inode, file)),
+        )
+
+    def _runs(self, inode: int, file: File) -> Iterator[Run]:
+        for block, content in zip(BLOCKS, file.blocks, strict=True):
+            for (start, end), word in zip(self.law.pieces(inode, block), content, strict=True):
+                if start < file.size:
+                    yield _run(inode, start, min(end, file.size), word, self._a_writer(inode))
+        if file.size > 2 * BLOCK:
+            yield Run(2 * BLOCK, file.size, 0)
+
+    def _a_writer(self, inode: int) -> int:
+        writers = [e.id for e in self.law.data_ops(inode) if e.op.name != "truncate"]
+        return writers[0] if writers else self.tiny.history.events[0].id
+
+
+def _run(inode: int, start: int, end: int, word: int, writer: int) -> Run:
+    if word == NOWHERE:
+        return Run(start, end, writer, file_tag(inode), 8)
+    return Run(start, end, word, file_tag(inode) if word > 0 else 0)
+
+
+def touching(tiny: Tiny, key: Key) -> list[Event]:
+    """Namespace ops that name a path."""
+    paths = {path for path, at in PATHS.items() if at == key}
+    return [e for e in tiny.history.events if any(v in paths for _, v in e.op.args)]

@@ -1,0 +1,181 @@
+"""The judge against brute force: on tiny histories it accepts what the law of `brute_law.py` calls legal,
+and nothing else, but for the open cells listed here.
+
+Every candidate of `brute_universe.py` is judged. Legal and rejected is a false alarm; illegal and accepted
+is a miss, unless an open cell says that the judge is weaker there, and why.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import pytest
+from brute_history import Tiny, play, random_tiny, small_ops
+from brute_law import raced_names
+from brute_universe import BLOCKS, Shown, Universe
+
+from fuzzer.state.history import Event
+
+HISTORIES = int(os.environ.get("POWERCUT_HISTORIES", "500"))
+"""Random histories per file system. The environment variable asks for a longer run."""
+
+FAMILY_STEP = max(1, 20_000 // HISTORIES)
+"""Every so-many-th history of the exhaustive family is judged; all of them from 20,000 on."""
+
+_SLICES = 4
+
+
+@dataclass(frozen=True)
+class OpenCell:
+    """States the judge accepts though the law forbids them."""
+
+    name: str
+    sorts: frozenset[str]
+    why: str
+    holds: Callable[[Universe, Shown], bool]
+
+
+def _is_raced(universe: Universe, shown: Shown) -> bool:
+    """The names no race reaches are as in some legal state."""
+    raced = raced_names(universe.tiny)
+    clear = {key: inode for key, inode in shown.names.items() if key not in raced}
+    return bool(raced) and any(clear.items() <= dict(legal).items() for legal in universe.law.names)
+
+
+def _is_nameless_by_time(universe: Universe, shown: Shown) -> bool:
+    """Something that takes names away ran before the sync call had returned."""
+    removals = [e for e in universe.tiny.history.events if e.op.name in ("unlink", "rename") and not e.failed]
+    return any(r.begin_ns < s.end_ns for r in removals for s in universe.law.syncs)
+
+
+def _did_nothing(universe: Universe, shown: Shown) -> bool:
+    """There is a rename between two names of one inode."""
+    return any(e.op.name == "rename" and e.subject == e.other != 0 for e in universe.tiny.history.events)
+
+
+def _is_mixed_in_a_race(universe: Universe, shown: Shown) -> bool:
+    """Every piece of every block is legal for itself, and ops on the file overlapped or zeroed."""
+    law = universe.law
+    for inode, file in shown.files.items():
+        ops = law.data_ops(inode)
+        unclear = any(e.op.name == "truncate" for e in ops) or any(
+            _overlap(one, two) for one, two in combinations(ops, 2)
+        )
+        for block, content in zip(BLOCKS, file.blocks, strict=True):
+            apart = [law.contents(inode, [piece]) for piece in law.pieces(inode, block)]
+            each = all((word,) in legal for word, legal in zip(content, apart, strict=True))
+            if content not in law.block(inode, block) and not (unclear and each):
+                return False
+    return True
+
+
+def _overlap(one: Event, two: Event) -> bool:
+    return one.begin_ns <= two.end_ns and two.begin_ns <= one.end_ns
+
+
+OPEN_CELLS = (
+    OpenCell(
+        "raced names",
+        frozenset({"names"}),
+        "ops that overlap on a name are judged name by name: which came first is not inferred from what the "
+        "others returned, as the inode a look-up told may be another than the call met",
+        _is_raced,
+    ),
+    OpenCell(
+        "rename that did nothing",
+        frozenset({"names"}),
+        "a rename between two names of one inode changes neither (rename(2)); one that overlaps a sync call "
+        "is counted as a change all the same, so what was there before is not promised",
+        _did_nothing,
+    ),
+    OpenCell(
+        "block written in a race",
+        frozenset({"data"}),
+        "of ops that overlap on a block any word may win, each for itself (a data race, as between threads); "
+        "zeroes do not tell who put them, so a truncate does not date what is beside them; after a failed "
+        "sync call pages may be older than what was written",
+        _is_mixed_in_a_race,
+    ),
+    OpenCell(
+        "removal under way",
+        frozenset({"data", "size"}),
+        "data of a file that may have lost its last name before the sync call was done is not promised; that "
+        "it had one is not inferred from the success of later calls by that name",
+        _is_nameless_by_time,
+    ),
+)
+
+
+def open_cell(universe: Universe, sort: str, shown: Shown) -> str:
+    return next((c.name for c in OPEN_CELLS if sort in c.sorts and c.holds(universe, shown)), "")
+
+
+def judge_all(tiny: Tiny, rng: random.Random) -> Counter[str]:
+    """Judge every candidate; how many were legal, illegal, and of each open cell."""
+    universe, counts = Universe(tiny, rng), Counter[str]()
+    for sort, legal, shown in universe.candidates():
+        violations = universe.violations(universe.tree(shown))
+        if legal:
+            assert not violations, f"false alarm\n{tiny}\n{shown}\n{violations[0]}"
+            counts["legal"] += 1
+        elif violations:
+            counts["illegal"] += 1
+        else:
+            cell = open_cell(universe, sort, shown)
+            assert cell, f"missed {sort}\n{tiny}\n{shown}"
+            counts[cell] += 1
+    return counts
+
+
+@pytest.mark.parametrize("part", range(_SLICES))
+def test_random_histories(fs: str, part: int) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(part, HISTORIES, _SLICES):
+        rng = random.Random(f"{seed}/{fs}")
+        counts += judge_all(random_tiny(rng, fs), rng)
+    assert counts["legal"]
+    assert counts["illegal"]
+    assert sum(counts[cell.name] for cell in OPEN_CELLS) < counts["illegal"] / 40, counts
+
+
+def overlaps() -> Iterator[tuple[int, ...]]:
+    """All ways two actors' two ops each can lie in time: whose op begins or ends at each moment."""
+    seen = set()
+    for slots in sorted(set(product((1, 2), repeat=8))):
+        if slots.count(1) != 4:
+            continue
+        order = _order(slots)
+        if order not in seen:
+            seen.add(order)
+            yield slots
+
+
+def _order(slots: tuple[int, ...]) -> tuple[tuple[bool, bool], ...]:
+    """For each pair of ops of the two: is the first over before the second begins, and the reverse."""
+    at = {actor: [n for n, slot in enumerate(slots) if slot == actor] for actor in (1, 2)}
+    spans = {actor: [(a[0], a[1]), (a[2], a[3])] for actor, a in at.items()}
+    return tuple((one[1] < two[0], two[1] < one[0]) for one in spans[1] for two in spans[2])
+
+
+def family(theme: str) -> Iterator[tuple[tuple[int, ...], dict[int, list[object]]]]:
+    for ops in product(small_ops(theme), repeat=4):
+        for slots in overlaps():
+            yield slots, {1: list(ops[:2]), 2: list(ops[2:])}
+
+
+@pytest.mark.parametrize("theme", ["names", "data", "values"])
+def test_all_small_histories(fs: str, theme: str) -> None:
+    """Two actors, two ops each, of a small alphabet, in every overlap, with power cut at the end."""
+    for number, (slots, work) in enumerate(family(theme)):
+        if number % FAMILY_STEP == 0:
+            rng = random.Random(number)
+            judge_all(play(list(slots), work, rng, fs, len(slots)), rng)  # type: ignore[arg-type]
+
+
+def test_there_are_as_many_overlaps_as_there_should_be() -> None:
+    assert len(list(overlaps())) == 19
