@@ -21,6 +21,9 @@ pytestmark = pytest.mark.kernel
 
 BOTH = ("btrfs", "xfs")
 
+TRIES = 5
+"""Writeback that comes early, on a busy machine, may keep what need not be kept."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -139,10 +142,12 @@ _RUNS = [pytest.param(row, on, id=f"{on}: {row.title}") for row in ROWS for on i
 def test_it_happens_and_is_not_reported(
     monkeypatch: pytest.MonkeyPatch, lane: Lane, row: Row, on: str
 ) -> None:
-    seen = watch(monkeypatch, lane, row.text, on)
-    assert [(f.bucket, f.judgement.violations[0]) for f in seen.examination.forbidden] == []
-    if on in row.seen_on:
-        assert any(row.sees(shown) for shown in seen.after), "no crash state shows it"
+    for _ in range(TRIES):
+        seen = watch(monkeypatch, lane, row.text, on)
+        assert [(f.bucket, f.judgement.violations[0]) for f in seen.examination.forbidden] == []
+        if on not in row.seen_on or any(row.sees(shown) for shown in seen.after):
+            return
+    pytest.fail("no crash state shows it")
 
 
 def test_fsync_of_special_files_fails(monkeypatch: pytest.MonkeyPatch, lane: Lane, fs: str) -> None:
