@@ -368,7 +368,7 @@ def _add_inode_version(versions: Versions, event: Event) -> None:
     file = versions.file(event.subject)
     if file.is_special and name not in _ATTRIBUTE_OPS:
         return
-    if name in ("write", "dwrite", "mwrite"):
+    if name in ("write", "dwrite", "mwrite", "fault_write"):
         _add_write(file, event)
     elif name in ("truncate", "otrunc"):
         size = event.op.number("size") if name == "truncate" else 0

@@ -20,7 +20,7 @@ from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.process import die_with_parent
 from fuzzer.kernel.shared import SharedRun
-from fuzzer.workload.model import SETUP, Draw, Op, Resolver, Workload
+from fuzzer.workload.model import SETUP, Actor, Draw, Op, Resolver, Workload
 
 ENDED, CRASHED = 0, 70
 """Exit status: every op was run; or our own code failed, and why is on the board."""
@@ -91,10 +91,10 @@ def _close_all_but(keep: set[int]) -> None:
 
 def _run(stage: Stage, number: int, group: tuple[int, ...]) -> None:
     workload, board = stage.workload, stage.shared.board
-    cpu = None if number == SETUP else workload.actors[number - 1].cpu
-    if cpu is not None:
+    actor = Actor("setup", ()) if number == SETUP else workload.actors[number - 1]
+    if actor.cpu is not None:
         cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cpus[cpu % len(cpus)]})
+        os.sched_setaffinity(0, {cpus[actor.cpu % len(cpus)]})
     mount_fd = os.open(stage.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     ctx = Context(number, mount_fd, InodeReader(stage.fs), stage.shared)
     ctx.cgroup = stage.cgroup
@@ -103,6 +103,9 @@ def _run(stage: Stage, number: int, group: tuple[int, ...]) -> None:
         raise TimeoutError("the start gate did not open")
     board.mark_started(number)
     spin_until(lambda: board.all_started(group), _START_S)
+    if actor.sched == "idle":
+        # Not before: the others wait for all to start.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _run_ops(stage, number, ctx, crowded=len(group) > len(os.sched_getaffinity(0)))
 
 

@@ -146,6 +146,9 @@ _msync.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _pread = _LIBC["pread"]
 _pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
 _pread.restype = ctypes.c_ssize_t
+_pwrite = _LIBC["pwrite"]
+_pwrite.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+_pwrite.restype = ctypes.c_ssize_t
 _name_to_handle_at = _LIBC["name_to_handle_at"]
 _name_to_handle_at.argtypes = (
     ctypes.c_int,
@@ -190,6 +193,11 @@ def msync(address: int, length: int, flags: int) -> None:
 def pread_to(fd: int, address: int, length: int, offset: int) -> int:
     """pread(2) into memory at `address`: EFAULT or a short count where that memory has gone."""
     return check(_pread(fd, address, length, offset), "pread")
+
+
+def pwrite_from(fd: int, address: int, length: int, offset: int) -> int:
+    """pwrite(2) of memory at `address`: EFAULT or a short count where that memory cannot be read."""
+    return check(_pwrite(fd, address, length, offset), "pwrite")
 
 
 class HandleReader:

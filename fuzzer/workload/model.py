@@ -16,6 +16,9 @@ from fuzzer.workload.ops import OPS, SYNC_CALLS, OpSpec
 SETUP = 0
 """Actor number of the setup block; actors count from 1."""
 
+SCHED_POLICIES = ("other", "idle")
+"""`idle` runs only when nobody else wants the CPU, and so stops anywhere, for long (sched(7))."""
+
 MAX_ACTORS = 31
 MAX_SEQUENCE = (1 << 19) - 1
 """An op id has 24 bits: 5 for the actor, 19 for the op's place in the actor's run."""
@@ -106,6 +109,8 @@ class Actor:
     ops: tuple[Op, ...]
     loop: int | None = 1
     cpu: int | None = None
+    sched: str = "other"
+    """Scheduling policy, one of `SCHED_POLICIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

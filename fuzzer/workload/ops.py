@@ -140,6 +140,12 @@ _ROWS = (
     ),
     OpSpec("subvol_delete", Role.NAMES, (_path(),), "delete a btrfs subvolume and all that is in it", _BTRFS),
     OpSpec("write", Role.DATA, (_path(), *_range(), _DURABLE), "buffered pwrite"),
+    OpSpec(
+        "fault_write",
+        Role.DATA,
+        (_path(), *_range(), _bytes("good")),
+        "buffered pwrite from memory that cannot be read behind its first `good` bytes",
+    ),
     OpSpec("dwrite", Role.DATA, (_path(), *_range(DIRECT_ALIGN_BYTES), _DURABLE), "O_DIRECT pwrite"),
     OpSpec(
         "mwrite",
@@ -215,6 +221,7 @@ _ROWS = (
         ("btrfs",),
     ),
     OpSpec("sleep", Role.CONTROL, (_count("us", None, 0, 10_000_000),), "wait that many microseconds"),
+    OpSpec("spin", Role.CONTROL, (_count("us", None, 0, 10_000_000),), "keep the CPU busy that long"),
     OpSpec("barrier", Role.CONTROL, (Param("name", Kind.TEXT),), "wait for the other users of this barrier"),
 )
 

@@ -40,7 +40,7 @@ _OCTAL = re.compile(r"[0-7]{1,5}")
 _NUMBER_KEYS = {"size": True, "memory": True, "seed": False}
 """Header keys that are numbers; True: with a suffix."""
 
-_ACTOR_USAGE = "actor NAME [loop=N|others] [cpu=N]"
+_ACTOR_USAGE = "actor NAME [loop=N|others] [cpu=N] [sched=idle]"
 _DEFAULTS = Workload()
 
 
@@ -74,6 +74,7 @@ class _Block:
     name: str
     loop: int | None = 1
     cpu: int | None = None
+    sched: str = "other"
     ops: list[Op] = field(default_factory=list)
 
 
@@ -144,7 +145,7 @@ class Parser:
             seed=numbers.get("seed", _DEFAULTS.seed),
             setup=tuple(self.blocks[0].ops) if self.has_setup else (),
             actors=tuple(
-                Actor(block.name, tuple(block.ops), block.loop, block.cpu)
+                Actor(block.name, tuple(block.ops), block.loop, block.cpu, block.sched)
                 for block in self.blocks[self.has_setup :]
             ),
         )
@@ -229,7 +230,7 @@ class Parser:
 
     def _actor_option(self, block: _Block, number: int, token: _Token) -> None:
         spot = Spot(number, key=token.key)
-        if token.key not in ("loop", "cpu"):
+        if token.key not in ("loop", "cpu", "sched"):
             shown = (token.key or token.value)[:40]
             self.fail(token.column, f"an actor has no option {shown!r}", _ACTOR_USAGE)
         if spot in self.places:
@@ -237,6 +238,8 @@ class Parser:
         self.places[spot] = (self.line_number, token.column)
         if token.key == "cpu":
             block.cpu = self._number("cpu", token.value, token.column, suffix=False)
+        elif token.key == "sched":
+            block.sched = token.value
         elif token.value == "others":
             block.loop = None
         else:

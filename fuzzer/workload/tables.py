@@ -97,6 +97,13 @@ def direct_span(s: Scene) -> dict[str, Value]:
     return {"path": path, "off": s.drawn(path, s.offset(path, unit)), "len": s.length(unit)}
 
 
+def faulty_span(s: Scene) -> dict[str, Value]:
+    """A range of several blocks, of which at most the first few come about."""
+    path = s.file()
+    good = s.rng.choice((0, 104, BLOCK, BLOCK + 104))
+    return {"path": path, "off": s.drawn(path, s.offset(path, WORD_BYTES)), "len": 64 * BLOCK, "good": good}
+
+
 def inner_span(s: Scene) -> dict[str, Value]:
     """A file and a range inside of it, as far as there is anything: a mapping cannot grow a file."""
     path = s.full_file()
@@ -231,6 +238,7 @@ ROWS = (
     Row(30, "write", (span, durability)),
     Row(8, "dwrite", (direct_span, durability)),
     Row(8, "mwrite", (inner_span, map_sync)),
+    Row(2, "fault_write", (faulty_span,)),
     Row(6, "read", (read_span,)),
     Row(7, "truncate", (new_size, opened)),
     Row(2, "otrunc", (file, opened)),
@@ -263,7 +271,8 @@ ROWS = (
     Row(8, "reclaim", (reclaim_bytes,)),
     Row(4, "squeeze", (squeeze_limit,)),
     Row(5, "balance", (balance_filter,)),
-    Row(1, "sleep", (pause,)),
+    Row(2, "sleep", (pause,)),
+    Row(1, "spin", (pause,)),
 )
 """Every op but barrier, which takes two actors and is put in by `generate`."""
 

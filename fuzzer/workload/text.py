@@ -79,6 +79,8 @@ def _format_actor(actor: Actor) -> str:
         words.append("loop=others" if actor.loop is None else f"loop={actor.loop}")
     if actor.cpu is not None:
         words.append(f"cpu={actor.cpu}")
+    if actor.sched != "other":
+        words.append(f"sched={actor.sched}")
     return " ".join(words)
 
 

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from fuzzer.errors import InputError
-from fuzzer.workload.model import MAX_ACTORS, MAX_SEQUENCE, SETUP, Actor, Draw, Op, Value, Workload
+from fuzzer.workload.model import (
+    MAX_ACTORS,
+    MAX_SEQUENCE,
+    SCHED_POLICIES,
+    SETUP,
+    Actor,
+    Draw,
+    Op,
+    Value,
+    Workload,
+)
 from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, MAX_FILE_BYTES, OPS, Kind, Param
 from fuzzer.workload.options import FILE_SYSTEMS, mkfs_defect, mount_defect
 
@@ -171,6 +181,10 @@ def _actor_defects(workload: Workload, number: int) -> Iterator[Defect]:
         yield Defect(spot, f"actor {_show(actor.name)} has no ops")
     if actor.cpu is not None:
         yield from _number(Spot(number, key="cpu"), actor.cpu, 0, MAX_CPU)
+    if actor.sched not in SCHED_POLICIES:
+        yield Defect(
+            Spot(number, key="sched"), f"sched {_show(actor.sched)} is not one of {_list(SCHED_POLICIES)}"
+        )
     if actor.loop is not None:
         yield from _loop_defects(actor, number)
 
@@ -274,6 +288,11 @@ def _shifting_fallocate(op: Op, block: int, fs: str) -> Iterator[Complaint]:
                 yield key, f"{key} of {op['mode']} is not a multiple of {unit}", "the kernel says EINVAL"
 
 
+def _faulting_write(op: Op, block: int, fs: str) -> Iterator[Complaint]:
+    if op.name == "fault_write" and _most(op["good"]) > _least(op["len"]):
+        yield "good", "good is more than len", "it counts the bytes that can be read"
+
+
 def _bounded_text(op: Op, block: int, fs: str) -> Iterator[Complaint]:
     most = {
         "setxattr": MAX_XATTR_NAME_BYTES,
@@ -302,6 +321,7 @@ def _right_fs(op: Op, block: int, fs: str) -> Iterator[Complaint]:
 _RULES: tuple[Callable[[Op, int, str], Iterator[Complaint]], ...] = (
     _file_end,
     _shifting_fallocate,
+    _faulting_write,
     _bounded_text,
     _link_target,
     _right_fs,
@@ -321,6 +341,11 @@ def _number(spot: Spot, value: int, low: int, high: int, unit: int = 1) -> Itera
 def _most(value: Value) -> int:
     assert not isinstance(value, str)
     return value.high if isinstance(value, Draw) else value
+
+
+def _least(value: Value) -> int:
+    assert not isinstance(value, str)
+    return value.low if isinstance(value, Draw) else value
 
 
 def _is_text(text: str) -> bool:

@@ -152,6 +152,29 @@ def test_writes_leave_their_stamps(fresh: Fresh, write: Op) -> None:
     assert found == [Run(offset, offset + length, event.id, file_tag(event.subject))]
 
 
+def test_a_write_ends_where_its_memory_does(fresh: Fresh) -> None:
+    """Also behind a longer one, whose memory is used again; nothing good at all is an error.
+
+    btrfs writes a block that is not in the cache whole or not at all (btrfs_copy_from_user's callers).
+    """
+    short, page, none = fresh.run_ops(
+        op("mwrite", path="A", off=0, len=16 * K),
+        op("fault_write", path="A", off=4 * K + 8, len=64 * K, good=104),
+        op("fault_write", path="A", off=128 * K, len=64 * K, good=4 * K),
+        op("fault_write", path="A", off=256 * K, len=64 * K, good=0),
+        setup=(A, op("truncate", path="A", size=32 * K)),
+    )[1:]
+    done = [event for event in (short, page) if event.succeeded]
+    assert (page.result, none.errno, none.result) == (4 * K, errno.EFAULT, 0)
+    assert (short.errno, short.result) == ((0, 104) if fresh.fs == "xfs" else (errno.EFAULT, 0))
+    fresh.remount()
+    assert (fresh.path / "A").stat().st_size == 132 * K
+    for event in done:
+        start = event.op.number("off")
+        (run,) = [run for run in runs(fresh.path / "A", event.id) if run.op == event.id]
+        assert run == Run(start, start + event.result, event.id, file_tag(event.subject))
+
+
 def test_a_mapping_ends_with_the_file(fresh: Fresh) -> None:
     setup = (A, op("truncate", path="A", size=4 * K + 24))
     cut, beyond = fresh.run_ops(

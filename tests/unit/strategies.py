@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fuzzer.workload.model import Actor, Draw, Op, Value, Workload, make_op
+from fuzzer.workload.model import SCHED_POLICIES, Actor, Draw, Op, Value, Workload, make_op
 from fuzzer.workload.ops import MAX_FILE_BYTES, OPS, Kind, OpSpec, Param
 from fuzzer.workload.validate import CAPABILITIES
 
@@ -45,6 +45,11 @@ def values(spec: OpSpec, param: Param) -> SearchStrategy[Value]:
     # 4 KiB would be too rare by chance for collapse and insert, so fallocate keeps to them.
     if spec.name == "fallocate":
         param = Param(param.name, param.kind, unit=4096, low=param.low)
+    # `good` below a quarter and `len` above, so that memory never reaches as far as the write.
+    if spec.name == "fault_write" and param.name == "good":
+        return numbers(param, MAX_FILE_BYTES // 4 - param.unit)
+    if spec.name == "fault_write" and param.name == "len":
+        param = Param(param.name, param.kind, unit=param.unit, low=MAX_FILE_BYTES // 4)
     return numbers(param, min(param.high, MAX_FILE_BYTES // 2))
 
 
@@ -75,7 +80,9 @@ def actors(fs: str) -> SearchStrategy[tuple[Actor, ...]]:
     """One to four actors, the first with a counted loop."""
     loops = st.one_of(st.none(), st.integers(1, 1000))
     body = st.lists(ops(op_names(fs, setup=False)), min_size=1, max_size=6).map(tuple)
-    first = st.builds(Actor, st.just("first"), body, st.integers(1, 1000), st.none())
+    first = st.builds(
+        Actor, st.just("first"), body, st.integers(1, 1000), st.none(), st.sampled_from(SCHED_POLICIES)
+    )
     others = [
         st.builds(Actor, st.just(f"other-{number}"), body, loops, st.one_of(st.none(), st.integers(0, 63)))
         for number in range(3)

@@ -1,4 +1,4 @@
-"""Actions on data: write, dwrite, mwrite, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
+"""Actions on data: writes of all kinds, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
 
 Stamps are made before `begin`, so that the interval holds the system call and little else. A write is
 one system call: `result` says how much of it came about.
@@ -51,6 +51,25 @@ def write(ctx: Context, op: Op) -> None:
         data = encode(ctx.op_id, file_tag(file.inode), offset, op.number("len"))
         ctx.begin(file.inode)
         ctx.end(os.pwritev(file.fd, [data], offset, _RWF_FLAGS.get(op.text("sync"), 0)))
+
+
+def fault_write(ctx: Context, op: Op) -> None:
+    """Write from a mapping that reaches beyond the end of its memory file: a short count, or EFAULT.
+
+    The fault is met by the kernel's copy, not by us: a store of ours there would be a SIGBUS (mmap(2)).
+    """
+    offset, length, good = op.number("off"), op.number("len"), op.number("good")
+    readable = -(-good // PAGESIZE) * PAGESIZE
+    with ctx.open(op.text("path"), os.O_RDWR) as file:
+        memory = ctx.memory_file()
+        os.ftruncate(memory, readable)
+        os.pwrite(memory, encode(ctx.op_id, file_tag(file.inode), offset, good), readable - good)
+        address = libc.map_shared(memory, readable + length, libc.PROT_READ, 0)
+        try:
+            ctx.begin(file.inode)
+            ctx.end(libc.pwrite_from(file.fd, address + readable - good, length, offset))
+        finally:
+            libc.unmap(address, readable + length)
 
 
 def dwrite(ctx: Context, op: Op) -> None:
@@ -168,6 +187,7 @@ def dedupe(ctx: Context, op: Op) -> None:
 
 ACTIONS: dict[str, Action] = {
     "write": write,
+    "fault_write": fault_write,
     "dwrite": dwrite,
     "mwrite": mwrite,
     "read": read,

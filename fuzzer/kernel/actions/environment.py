@@ -108,6 +108,14 @@ def sleep(ctx: Context, op: Op) -> None:
     ctx.end()
 
 
+def spin(ctx: Context, op: Op) -> None:
+    ctx.begin()
+    end_ns = time.monotonic_ns() + op.number("us") * 1000
+    while time.monotonic_ns() < end_ns:
+        pass
+    ctx.end()
+
+
 def barrier(ctx: Context, op: Op) -> None:
     assert ctx.barriers is not None
     ctx.begin()
@@ -121,5 +129,6 @@ ACTIONS: dict[str, Action] = {
     "squeeze": squeeze,
     "balance": balance,
     "sleep": sleep,
+    "spin": spin,
     "barrier": barrier,
 }
