@@ -23,6 +23,7 @@ _COMMANDS = {
     "bench": "fuzzer.cli.bench:bench_command",
     "doctor": "fuzzer.cli.doctor:doctor",
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
+    "kernel": "fuzzer.cli.kernel:kernel_group",
     "minimize": "fuzzer.cli.minimize:minimize_command",
     "replay": "fuzzer.cli.replay:replay_command",
     "run": "fuzzer.cli.run:run_command",

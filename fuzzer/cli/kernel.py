@@ -1,0 +1,141 @@
+"""`powercut kernel`: other kernels, and among them those whose known bugs can be switched on."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from fuzzer.campaign.corpus import workload_of
+from fuzzer.campaign.lane import open_lane
+from fuzzer.campaign.score import format_scores, score
+from fuzzer.cli.options import Duration, directory_option, json_option
+from fuzzer.errors import ExitCode, InputError
+from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes
+from fuzzer.target.build import build as build_kernel
+from fuzzer.target.fetch import PACKAGES
+from fuzzer.target.fetch import fetch as fetch_kernel
+from fuzzer.target.kernels import Kernel, find_kernel, known_kernels
+from fuzzer.target.machine import open_guest
+
+
+@click.group("kernel")
+def kernel_group() -> None:
+    """Boot other kernels, and build one whose known bugs can be switched on."""
+
+
+@kernel_group.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """Kernels that were built or fetched, and the installed user-mode-linux."""
+    for kernel in known_kernels():
+        click.echo(json.dumps(asdict(kernel)) if as_json else _line(kernel))
+
+
+def _line(kernel: Kernel) -> str:
+    bugs = f"  bugs: {', '.join(kernel.bugs)}" if kernel.bugs else ""
+    return f"{kernel.name:24} {kernel.kind:5} {kernel.release}{bugs}"
+
+
+@kernel_group.command("build")
+@click.option("--variant", type=click.Choice(list(VARIANTS)), default="plain", show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, show_default=True)
+@json_option
+def build_command(variant: str, jobs: int, as_json: bool) -> None:
+    """Build the kernel `known-bugs` from Debian's source package and the patches in corpus/.
+
+    Needs Debian, and root where packages are missing; takes minutes and about 2 GB in the cache.
+    """
+    _report(build_kernel(variant, jobs=jobs, say=_say), as_json)
+
+
+@kernel_group.command("fetch")
+@click.argument("package", type=click.Choice(list(PACKAGES)))
+@json_option
+def fetch_command(package: str, as_json: bool) -> None:
+    """Fetch one of Debian's own kernels by its package, without installing it."""
+    _report(fetch_kernel(package, say=_say), as_json)
+
+
+def _report(kernel: Kernel, as_json: bool) -> None:
+    size = disk_bytes()
+    if as_json:
+        click.echo(json.dumps(asdict(kernel) | {"disk_bytes": size}))
+    else:
+        click.echo(f"{_line(kernel)}\n{kernel.seconds:.0f} s; the cache takes {size / 1e9:.1f} GB", err=True)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@kernel_group.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("kernel")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--bug", "bugs", multiple=True, metavar="NAME[=VALUE]", help="Switch on; may be repeated.")
+@click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--memory", type=click.IntRange(256), default=3072, show_default=True, help="MiB.")
+@click.option("--time", "timeout_s", type=Duration(), default="1h", show_default=True)
+@directory_option
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    kernel: str,
+    command: tuple[str, ...],
+    bugs: tuple[str, ...],
+    cpus: int,
+    memory: int,
+    timeout_s: float,
+    directory: Path,
+) -> None:
+    """Boot KERNEL (a name of the list, or a bzImage) and run COMMAND in it, here and as root.
+
+    The guest sees this machine's files but can write only to --dir. Afterwards the counters of the
+    known bugs are told. Example: powercut kernel run known-bugs --bug page-release-vs-fast-fsync --
+    powercut run corpus/btrfs/page-release-vs-fast-fsync.workload --repeat 10
+    """
+    plan = find_kernel(kernel).plan(cpus=cpus, memory_mib=memory)
+    switches = {name: value or "1" for name, _, value in (bug.partition("=") for bug in bugs)}
+    directory.mkdir(parents=True, exist_ok=True)
+    with open_guest(plan, exchange=directory) as guest:
+        result = guest.run(command, timeout_s=timeout_s, cwd=Path.cwd(), switches=switches)
+    click.echo(result.stdout, nl=False)
+    click.echo(result.stderr, nl=False, err=True)
+    for name in switches:
+        if name in result.hits:
+            _say(f"{name}: {result.hits[name]} hits")
+    ctx.exit(result.status if result.status >= 0 else ExitCode.INFRASTRUCTURE)
+
+
+@kernel_group.command("score")
+@click.argument("kernel", default=KNOWN_BUGS)
+@click.option("--bug", "bugs", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--time-per-bug", "time_s", type=Duration(), default="30m", show_default=True)
+@click.option("--enough", type=click.IntRange(1), default=1, show_default=True, help="Runs with findings.")
+@click.option("--off-time", "off_s", type=Duration(), default="5m", show_default=True, help="With it off.")
+@json_option
+def score_command(
+    kernel: str, bugs: tuple[str, ...], time_s: float, enough: int, off_s: float, as_json: bool
+) -> None:
+    """Which of its known bugs are found from their workloads, how fast, and what is said with them off.
+
+    A table in Markdown on standard output, or with --json a line for each bug and state.
+    """
+    found = find_kernel(kernel)
+    unknown = set(bugs) - set(found.bugs)
+    if unknown:
+        raise InputError(f"{found.name} has no bug {min(unknown)}", hint=f"it has {', '.join(found.bugs)}")
+    plan, scores = found.plan(cpus=2, memory_mib=3072), []
+    with open_lane("auto") as lane:
+        for bug in bugs or found.bugs:
+            workload = workload_of(bug)
+            for on, seconds in ((True, time_s), (False, off_s)):
+                one = score(lane, plan, workload, on=on, time_s=seconds, enough=enough, say=_say)
+                scores.append(one)
+                if as_json:
+                    click.echo(json.dumps(asdict(one)))
+    if not as_json:
+        click.echo(format_scores(scores))
