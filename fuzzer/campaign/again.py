@@ -93,8 +93,8 @@ def _states_of(
         if stop():
             break
         nested = _nest(outer.state, Again(digest, state))
-        recoveries = (*outer.recoveries, log)
-        done.append(Place(nested, outer.cut, builder.at(state), recoveries=recoveries))
+        recoveries, before = (*outer.recoveries, log), (*outer.before, outer.image)
+        done.append(Place(nested, outer.cut, builder.at(state), recoveries=recoveries, before=before))
         examiner.look_at(done[-1])
     return done
 
@@ -129,13 +129,17 @@ def record_recovery(lane: Lane, image: Image, look: Look) -> Log | None:
 
 def build_state(
     base: Image, log: LogData, start: int, state: CrashState, faults: Faults, recoveries: Sequence[Log]
-) -> Image:
-    """The image of one state with all its cuts; InputError if a log is missing or another one."""
-    image = StateBuilder(base, log, start, faults).at(state)
-    again, level = state.again, 0
+) -> tuple[Image, ...]:
+    """The images at each cut of a state, the last one to be judged.
+
+    InputError if the log of a recovery is missing or another one.
+    """
+    images = [StateBuilder(base, log, start, faults).at(state)]
+    again = state.again
     while again is not None:
-        if level >= len(recoveries) or log_digest(recoveries[level]) != again.log:
-            raise InputError(f"the log of recovery {level + 1} of this crash state is not the recorded one")
-        image = StateBuilder(image, recoveries[level]).at(again.state)
-        again, level = again.state.again, level + 1
-    return image
+        level = len(images)
+        if level > len(recoveries) or log_digest(recoveries[level - 1]) != again.log:
+            raise InputError(f"the log of recovery {level} of this crash state is not the recorded one")
+        images.append(StateBuilder(images[-1], recoveries[level - 1]).at(again.state))
+        again = again.state.again
+    return tuple(images)

@@ -145,10 +145,11 @@ def _examiner(
 
 
 def _crash(place: Place, recovery: Recovery, fs: str) -> Crash:
-    """What is known about a crash besides its history. For a second crash, the last image counts."""
+    """What is known about a crash besides its history. A log may have been replayed before a second one."""
     view = "" if place.view is View.CACHE else str(place.view)
-    dirty = place.image is not None and needs_replay(place.image, fs)
-    return Crash(place.cut, dirty, recovery.kernel_log, view)
+    images = (*place.before, place.image) if place.image is not None else ()
+    replay = any(needs_replay(image, fs) for image in images)
+    return Crash(place.cut, replay, recovery.kernel_log, view)
 
 
 def _titled(violations: tuple[Violation, ...], title: Violation) -> tuple[Violation, ...]:
@@ -192,8 +193,9 @@ class Reexamination:
         execution, log = self.execution, self.execution.log
         profile = profile_for(execution.workload.fs, execution.workload.mount, self.contract)
         examiner = _examiner(self.lane, execution, profile, self._evidence, self.faults)
-        image = build_state(execution.base, log, log.start, state, self.faults, recoveries)
-        place = Place(state, cut_of(execution, state), image, recoveries=recoveries)
+        *before, image = build_state(execution.base, log, log.start, state, self.faults, recoveries)
+        cut = cut_of(execution, state)
+        place = Place(state, cut, image, recoveries=recoveries, before=tuple(before))
         for depth in depths:
             examiner.look_again(place, depth)
             if examiner.found:

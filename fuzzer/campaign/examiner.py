@@ -20,7 +20,8 @@ from oracles import Judgement, Tally
 class Place:
     """What is judged: a crash state with its times and image, or the live mount through a view.
 
-    `recoveries` are the logs `state.again` counts in, the outermost first.
+    `recoveries` are the logs `state.again` counts in, the outermost first; `before` are the images those
+    recoveries started from.
     """
 
     state: CrashState | None
@@ -28,6 +29,7 @@ class Place:
     image: Image | None = None
     view: View = View.CACHE
     recoveries: tuple[Log, ...] = ()
+    before: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ EXAMPLES_PER_BUCKET = 3
 DEEP_EVERY = 10
 """One workload in this many is also looked at in the states that have to be sampled."""
 
-_DEEP = Plan((Points.FSYNC, Points.SUBSET, Points.TORN, Points.RECOVERY), each=32)
+_DEEP = Plan((Points.FSYNC, Points.SUBSET, Points.TORN, Points.RECOVERY), each=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

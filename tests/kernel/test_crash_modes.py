@@ -123,9 +123,9 @@ def test_recovery_is_cut_at_its_own_writes(fs: str, executed: Callable[[str], Ex
     for one, state in zip(examiner.places, states, strict=True):
         assert len(one.recoveries) == _depth(state)
         assert parse_recipe(json.loads(json.dumps(format_recipe(state)))) == state
-        again = build_state(execution.base, execution.log, start, state, NO_FAULTS, one.recoveries)
+        images = build_state(execution.base, execution.log, start, state, NO_FAULTS, one.recoveries)
         assert one.image is not None
-        assert again.digest == one.image.digest
+        assert [i.digest for i in images] == [i.digest for i in (*one.before, one.image)]
 
 
 class _Watched(Examiner):
@@ -152,7 +152,8 @@ def test_a_crash_during_recovery_is_judged_again_from_its_logs(
     with open_lane("fuse") as lane:
         (outer, *_) = examine(lane, execution, Plan(), canary).forbidden
         assert outer.state is not None
-        image = build_state(execution.base, execution.log, execution.log.start, outer.state, faults, ())
+        start = execution.log.start
+        (image,) = build_state(execution.base, execution.log, start, outer.state, faults, ())
         log = record_recovery(lane, image, _look(execution))
         assert log is not None
         last = max(entry.index for entry in log.entries if entry.is_write)
