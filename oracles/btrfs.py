@@ -19,6 +19,7 @@ BTRFS_SOURCES = {
     "not-lost": "fstests generic/335: a renamed inode is at the old or the new place, never lost",
     "order": "btrfs(5): a crash shows the last committed transaction; each change is inside one",
     "times": _FSYNC + "fstests btrfs/236, generic/059",
+    "prealloc": "fstests generic/468, generic/483, generic/677: reserved blocks survive fsync and fdatasync",
     "mount": "btrfs(5): after a crash the last committed transaction plus the log tree is what mounts",
 }
 """Promise -> source."""

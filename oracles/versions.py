@@ -92,6 +92,8 @@ class FileVersions:
     xattrs: dict[str, list[ValueVersion]] = field(default_factory=lambda: defaultdict(list))
     shifted: list[Event] = field(default_factory=list)
     """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
+    reserved: list[Event] = field(default_factory=list)
+    """fallocate ops that reserved all of their range."""
     mapped: list[Event] = field(default_factory=list)
     """Stores through a mapping; see `data.py` on what they do to direct writes."""
     _writes: dict[int, list[DataVersion]] = field(default_factory=lambda: defaultdict(list))
@@ -408,6 +410,8 @@ def _add_fallocate(file: FileVersions, event: Event) -> None:
         return
     if mode in ("punch", "zero", "zero_keep"):
         file.add_data(DataVersion(event, start, end, Source.ZERO, event.succeeded))
+    if mode in ("alloc", "keep", "zero", "zero_keep") and event.succeeded:
+        file.reserved.append(event)
     if mode in ("alloc", "zero", "unshare"):
         file.sizes.append(SizeVersion(event, end, True, event.succeeded))
 

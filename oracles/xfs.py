@@ -18,6 +18,7 @@ XFS_SOURCES = {
     "order": "xfs-delayed-logging-design.rst: after recovery, what was committed before a change that shows"
     " shows too",
     "times": _FSYNC + "fstests generic/059, generic/392",
+    "prealloc": "fstests generic/468, generic/483, generic/677: reserved blocks survive fsync and fdatasync",
     "mount": "xfs-delayed-logging-design.rst: every state of the log recovers to a consistent file system",
 }
 """Promise -> source."""

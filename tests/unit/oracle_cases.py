@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from oracle_model import UNLIMITED
+
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.stamps import FOREIGN, ZERO, Run, file_tag
@@ -189,6 +191,7 @@ def _node(script: Script, fs: str, number: int, label: str, has: Has, entries: d
         target=target if has.target is None else has.target,
         xattrs=has.xattrs,
         runs=runs,
+        allocated_bytes=UNLIMITED,
     )
 
 

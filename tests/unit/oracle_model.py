@@ -15,6 +15,10 @@ from fuzzer.state.stamps import Words, decode
 from fuzzer.state.tree import Node, Tree
 
 
+UNLIMITED = 1 << 50
+"""Bytes every file of a model has reserved: models do not count blocks."""
+
+
 def make_tree(world: World, read: Callable[[int], bytes], known: Words, directory_nlink: str = "one") -> Tree:
     """What a mount of `world` shows. `read` gives the bytes of a block."""
     reachable = world.reachable()
@@ -37,6 +41,7 @@ def make_tree(world: World, read: Callable[[int], bytes], known: Words, director
             xattrs=tuple(sorted(("user." + k, v) for k, v in inode.xattrs.items())),
             target=inode.target,
             runs=decode(data, 0, known),
+            allocated_bytes=UNLIMITED,
         )
     return Tree(ROOT, nodes, entries)
 

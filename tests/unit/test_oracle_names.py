@@ -155,6 +155,13 @@ NAMES = (
         fs=("xfs",),
     ),
     Row(
+        "one name, renamed over another again and again, fsync of the last: the first may be where it was",
+        "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 create a as=n\n9-10 rename a b\n11-12 fsync b",
+        (show("b=n"),),
+        (("names missing-name|names half-rename", show("a")),),
+        unordered=(show("a b=n"),),
+    ),
+    Row(
         "rename a to b, new a, fsync new a",
         "1-2 create a\n3-4 sync\n5-6 rename a b\n7-8 symlink t s\n"
         "9-10 create c\n11-12 rename c a\n13-14 fsync a",

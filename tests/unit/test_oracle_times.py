@@ -1,0 +1,111 @@
+"""Times and reserved space after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from oracle_cases import Script, make_tree
+
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.crash import Cut
+from oracles import PROFILES, build_versions, judge
+
+MS = 1_000_000
+AHEAD_NS = 1_700_000_000 * 1000 * MS
+
+
+def judged(fs: str, history: str, *, drift_ns: int = 0, cut_ms: int = 10_000, **values: int) -> set[str]:
+    """Kinds of violations if `a` has these values after the crash; times are given in ms of the history."""
+    script = Script(history)
+    slow = [
+        replace(e, begin_ns=e.begin_ns * MS, end_ns=e.end_ns * MS if e.returned else e.end_ns)
+        for e in script.events
+    ]
+    past = replace(script.history, events=tuple(slow), realtime_ns=AHEAD_NS, realtime_drift_ns=drift_ns)
+    tree = make_tree(script, fs, "a")
+    inode = tree.entries[tree.root, "a"]
+    times = {name: AHEAD_NS + ms * MS for name, ms in values.items() if name.endswith("time_ns")}
+    given = {"mtime_ns": AHEAD_NS + 1000 * MS, "ctime_ns": AHEAD_NS + 1000 * MS, **values, **times}
+    tree.nodes[inode] = replace(tree.nodes[inode], **given)
+    versions = build_versions(past, () if fs == "btrfs" else None)
+    found = judge(PROFILES[fs], Recovery(tree=tree), versions, Cut(cut_ms * MS, cut_ms * MS)).violations
+    return {violation.kind for violation in found if violation.rule in ("times", "prealloc")}
+
+
+TRUNCATED = "1000-1001 create a\n2000-2001 truncate a 0\n3000-3001 {}"
+
+
+@pytest.mark.parametrize("call", ["fsync a", "sync"])
+def test_fsync_keeps_the_times(fs: str, call: str) -> None:
+    history = TRUNCATED.format(call)
+    assert not judged(fs, history, mtime_ns=2000, ctime_ns=2000)
+    assert judged(fs, history, mtime_ns=1000, ctime_ns=2000) == {"old-mtime"}
+    assert judged(fs, history, mtime_ns=1000, ctime_ns=1000) == {"old-mtime", "old-ctime"}
+
+
+def test_a_clock_tick_is_forgiven(fs: str) -> None:
+    assert not judged(fs, TRUNCATED.format("fsync a"), mtime_ns=1990, ctime_ns=1990)
+
+
+def test_fdatasync_need_not_keep_the_times(fs: str) -> None:
+    assert not judged(fs, TRUNCATED.format("fdatasync a"), mtime_ns=1000, ctime_ns=1000)
+
+
+def test_chmod_sets_the_ctime_only(fs: str) -> None:
+    history = "1000-1001 create a\n2000-2001 chmod a 644\n3000-3001 fsync a"
+    assert not judged(fs, history, mtime_ns=1000, ctime_ns=2000)
+    assert judged(fs, history, mtime_ns=1000, ctime_ns=1000) == {"old-ctime"}
+
+
+def test_later_changes_may_show(fs: str) -> None:
+    history = TRUNCATED.format("fsync a") + "\n4000-4001 truncate a 0"
+    assert not judged(fs, history, mtime_ns=4000, ctime_ns=4000)
+
+
+def test_no_time_is_from_before_the_file_or_after_the_crash(fs: str) -> None:
+    history = "1000-1001 create a\n2000-2001 sync"
+    assert judged(fs, history, mtime_ns=0, ctime_ns=1000) == {"old-mtime"}
+    assert judged(fs, history, mtime_ns=20_000, ctime_ns=1000) == {"mtime-from-nowhere"}
+
+
+def test_nothing_is_asked_if_the_wall_clock_was_set(fs: str) -> None:
+    assert not judged(fs, TRUNCATED.format("sync"), drift_ns=1000 * MS, mtime_ns=0, ctime_ns=0)
+
+
+RESERVED = "1000-1001 create a\n1002-1003 fallocate a 0 16384 mode=keep\n{}"
+
+
+@pytest.mark.parametrize("call", ["fsync a", "fdatasync a", "sync"])
+def test_a_reservation_survives_a_sync_call(fs: str, call: str) -> None:
+    history = RESERVED.format(f"1004-1005 {call}")
+    assert not judged(fs, history, allocated_bytes=16384)
+    assert judged(fs, history, allocated_bytes=12288) == {"lost-reservation"}
+
+
+def test_without_a_sync_call_nothing_is_reserved(fs: str) -> None:
+    assert not judged(fs, RESERVED.format(""), allocated_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("release", "left"),
+    [
+        ("truncate a 4096", 4096),
+        ("truncate a 0", 0),
+        ("otrunc a", 0),
+        ("fallocate a 4096 4096 mode=punch", 12288),
+        ("fallocate a 100 5000 mode=punch", 8192),
+        ("write a 0 16384", 16384),
+    ],
+)
+def test_what_a_later_op_gives_back_is_not_asked_for(fs: str, release: str, left: int) -> None:
+    history = RESERVED.format(f"1004-1005 fsync a\n1006-1007 {release}")
+    assert not judged(fs, history, allocated_bytes=left)
+    if left:
+        assert judged(fs, history, allocated_bytes=left - 4096) == {"lost-reservation"}
+
+
+def test_reservations_that_overlap_count_once(fs: str) -> None:
+    history = RESERVED.format("1004-1005 fallocate a 8192 16384 mode=keep\n1006-1007 fsync a")
+    assert not judged(fs, history, allocated_bytes=24576)
+    assert judged(fs, history, allocated_bytes=20480) == {"lost-reservation"}
