@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-
 from oracle_model import UNLIMITED
 
 from fuzzer.state.history import FOREVER, Event, History

@@ -14,7 +14,6 @@ from oracle_disk import MAX_BYTES, PAGE, ROOT, Cached, Disk, Inode, Key, Record,
 from fuzzer.state.stamps import Words, decode
 from fuzzer.state.tree import Node, Tree
 
-
 UNLIMITED = 1 << 50
 """Bytes every file of a model has reserved: models do not count blocks."""
 
