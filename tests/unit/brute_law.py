@@ -101,7 +101,9 @@ class Law:
         found: set[Names] = set()
         for order, effects in self._name_orders:
             found |= self._names_of(order, effects)
-        return frozenset(found)
+        # What a call made durable is somewhere, unless something was started that takes names away.
+        kept = {inode for inode in self.durable if not self._may_be_removed(inode)}
+        return frozenset(names for names in found if kept <= {inode for _, inode in names})
 
     def _names_of(self, order: tuple[Event, ...], effects: list[list[tuple[Key, int, int]]]) -> set[Names]:
         limit = self.visible(order)

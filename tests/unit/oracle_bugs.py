@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from oracle_disk import ROOT, SECTOR, Inode, Xfs
+from oracle_disk import ROOT, SECTOR, Btrfs, Inode, Xfs
 from oracle_runner import Runner, Snapshot
 
+from fuzzer.state.stamps import FOREIGN, ZERO
 from fuzzer.state.tree import Tree
 
 Plant = Callable[[Runner, Snapshot, random.Random], Snapshot | None]
@@ -151,6 +152,45 @@ def _no_fsync(runner: Runner) -> None:
     runner.disk.sync_inode = lambda inode, data_only: None  # type: ignore[method-assign, assignment]
 
 
+def _torn_blocks(runner: Runner) -> None:
+    """A new block gets the second half of the page of a while ago."""
+    disk = runner.disk
+    store = disk.store_page
+
+    def torn(inode: int, page: int, data: bytes) -> None:
+        old = disk.world.inodes[inode].blocks.get(page)
+        half = len(data) // 2
+        store(inode, page, data if old is None else data[:half] + disk.blocks[old][-1][half:])
+
+    disk.store_page = torn  # type: ignore[method-assign]
+
+
+def _stale_behind_the_end(tree: Tree) -> Tree:
+    """Where a file was extended, what the disk held before shows instead of zeroes."""
+    nodes = {
+        n: replace(x, runs=tuple(replace(r, op=FOREIGN) if r.op == ZERO else r for r in x.runs))
+        for n, x in tree.nodes.items()
+    }
+    return replace(tree, nodes=nodes)
+
+
+def _fast_fsync_forgets_extents(runner: Runner) -> None:
+    """fsync of a file that is in the log already logs the inode and no extent."""
+    disk = runner.disk
+    assert isinstance(disk, Btrfs)
+    sync, logged = disk.sync_inode, set[int]()
+
+    def sync_inode(inode: int, *, data_only: bool) -> None:
+        old = disk.durable.inodes.get(inode)
+        blocks = dict(old.blocks) if old and inode in logged else None
+        sync(inode, data_only=data_only)
+        logged.add(inode)
+        if blocks is not None and inode in disk.durable.inodes:
+            disk.durable.inodes[inode].blocks = blocks
+
+    disk.sync_inode = sync_inode  # type: ignore[method-assign]
+
+
 def _no_range(runner: Runner) -> None:
     runner.disk.sync_range = lambda inode, start, end: None  # type: ignore[method-assign]
 
@@ -228,4 +268,20 @@ BUGS = (
     Bug("fsync keeps no xattr", _XATTR, in_disk=_no_fsync),
     Bug("msync and O_DSYNC do nothing", _DATA, in_disk=_no_range),
     Bug("sync does nothing", _BINDING, in_disk=_no_sync),
+    Bug("torn copy-on-write block", _expect("blocks torn-block"), in_disk=_torn_blocks, fs=("btrfs",)),
+    Bug("stale data behind the end of file", _expect("data foreign-data"), in_tree=_stale_behind_the_end),
+    Bug("fast fsync loses extents", _DATA, in_disk=_fast_fsync_forgets_extents, fs=("btrfs",)),
+    Bug(
+        "a mode comes before what was committed earlier",
+        _expect("order old-mode"),
+        forget("chmod"),
+        fs=("xfs",),
+    ),
+    Bug(
+        "a name comes before what was committed earlier",
+        _expect("order missing-name"),
+        forget("file"),
+        fs=("xfs",),
+    ),
+    Bug("a removal is overtaken", _expect("order resurrected-name"), forget("remove"), fs=("xfs",)),
 )

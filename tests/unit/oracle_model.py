@@ -254,6 +254,24 @@ class Core:
             cached.size = size
             self.disk.set_size(inode, size)
 
+    def shift(self, inode: int, start: int, distance: int) -> None:
+        """Collapse (`distance` < 0) or insert whole pages; all is written back first."""
+        cached, pages = self.cached(inode), distance // PAGE
+        if start + max(-distance, 0) >= cached.size or cached.size + distance > MAX_BYTES:
+            raise self.fail(errno.EINVAL)
+        self.disk.writeback_range(inode, 0, MAX_BYTES)
+        first, size = start // PAGE, cached.size + distance
+
+        def change(node: Inode) -> None:
+            kept = {p: b for p, b in node.blocks.items() if p < first or p >= first - pages}
+            node.blocks = {p if p < first else p + pages: b for p, b in kept.items()}
+            node.size = size
+
+        self.attribute_of_data(inode, "shift", change)
+        moved = bytes(max(distance, 0)) + cached.content[start - min(distance, 0) :]
+        cached.content[start:] = (bytes(moved) + bytes(MAX_BYTES))[: MAX_BYTES - start]
+        cached.size = size
+
     def clone(self, source: int, target: int, src: int, length: int, offset: int) -> None:
         """FICLONERANGE in whole pages; both ends are written back first."""
         from_, to = self.cached(source), self.cached(target)

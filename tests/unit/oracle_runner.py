@@ -7,6 +7,7 @@ sees the two times, has to get along with it.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ def random_op(rng: random.Random) -> Op:
         ("fallocate", {**span, "mode": rng.choice(_FALLOCATE)}),
         ("clone", {"from": path, "to": other, "src": block, "off": PAGE * rng.randrange(3),
                    "len": PAGE * rng.randint(0, 2)}),
+        ("dedupe", {"from": path, "to": other, "src": block, "off": PAGE * rng.randrange(3), "len": PAGE}),
         ("chmod", {"path": path, "mode": rng.choice(MODES)}),
         ("setxattr", {"path": path, "name": rng.choice("mn"), "size": rng.choice((8, 40))}),
         ("removexattr", {"path": path, "name": rng.choice("mn")}),
@@ -102,6 +104,10 @@ def random_op(rng: random.Random) -> Op:
         ("syncfs", {}),
         ("freeze", {}),
     )  # fmt: skip
+    if rng.random() < 0.004:
+        # Seldom: from then on nothing is known of the file's offsets.
+        mode = rng.choice(("collapse", "insert"))
+        return make_op("fallocate", {"path": path, "off": block, "len": PAGE, "mode": mode})
     name, values = rng.choices(rows, weights=[1 if row[0].startswith("sync") else 3 for row in rows])[0]
     return make_op(name, values)
 
@@ -148,6 +154,8 @@ class Runner:
         self.snapshots: list[Snapshot] = []
         self.locked: set[int] = set()
         """Inodes whose truncate is half done."""
+        self.failed_ns: dict[int, int] = {}
+        """Per inode: when its writeback failed last."""
         self._work = {a: [choose(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
         for reader in range(actors + 1, actors + readers + 1):
             self._work[reader] = [random_read(self.rng) for _ in range(ops)]
@@ -346,6 +354,7 @@ class Runner:
     def _if_durable(self, running: Running, op: Op, wanted: bool) -> Steps:
         if wanted:
             start = op.number("off")
+            self._tell_failure(running, running.inodes["subject"])
             self.disk.sync_range(running.inodes["subject"], start, start + running.result)
             yield
 
@@ -376,6 +385,10 @@ class Runner:
         self._begin(running, subject=inode)
         yield
         start, end, mode = op.number("off"), op.number("off") + op.number("len"), op.text("mode")
+        if mode in ("collapse", "insert"):
+            yield from self._unlocked(inode)
+            self.core.shift(inode, start, end - start if mode == "insert" else start - end)
+            yield
         if mode in ("punch", "zero", "zero_keep"):
             for low, high in self._pieces(start, end):
                 yield from self._unlocked(inode)
@@ -385,6 +398,12 @@ class Runner:
             yield from self._unlocked(inode)
             self.core.extend(inode, end)
             yield
+
+    def _dedupe(self, running: Running, op: Op) -> Steps:
+        """Two stamped pages are never equal, so nothing is shared and nothing changes."""
+        source, target = self.core.open_file(op.text("from")), self.core.open_file(op.text("to"))
+        self._begin(running, subject=target, other=source)
+        yield
 
     def _clone(self, running: Running, op: Op) -> Steps:
         source, target = self.core.open_file(op.text("from")), self.core.open_file(op.text("to"))
@@ -416,15 +435,27 @@ class Runner:
 
     _chmod = _setxattr = _removexattr = _attribute
 
+    def _tell_failure(self, running: Running, *inodes: int) -> None:
+        """Writeback that failed since the descriptor was opened is told to it, too (errseq_t)."""
+        if any(self.failed_ns.get(inode, 0) >= running.begin_ns for inode in inodes):
+            raise self.core.fail(errno.EIO)
+
     def _fsync(self, running: Running, op: Op) -> Steps:
         inode = self.core.lookup(op.text("path"))
         if self.core.world.inodes[inode].kind in ("symlink", "other"):
             raise self.core.fail(22)
         self._begin(running, subject=inode)
         yield
-        for _, page in list(self.core.dirty_pages([inode])):
+        dirty = list(self.core.dirty_pages([inode]))
+        if dirty and self.rng.random() < 0.01:
+            # Writeback fails: the pages are clean from now on, and not on disk.
+            self.core.cached(inode).dirty.clear()
+            self.failed_ns[inode] = self.now
+            raise self.core.fail(errno.EIO)
+        for _, page in dirty:
             self.disk.writeback(inode, page)
             yield
+        self._tell_failure(running, inode)
         self.disk.sync_inode(inode, data_only=op.name == "fdatasync")
         yield
 
@@ -434,6 +465,7 @@ class Runner:
         inode = self.core.open_file(op.text("path"))
         self._begin(running, subject=inode)
         yield
+        self._tell_failure(running, inode)
         self.disk.sync_range(inode, op.number("off"), op.number("off") + op.number("len"))
         yield
 
@@ -444,6 +476,8 @@ class Runner:
             self.disk.writeback(inode, page)
             if self.rng.random() < 0.3:
                 yield
+        if op.name == "syncfs":
+            self._tell_failure(running, *self.failed_ns)
         self.disk.sync_all()
         yield
 

@@ -74,6 +74,13 @@ def _is_mixed_in_a_race(universe: Universe, shown: Shown) -> bool:
     return True
 
 
+def _truncate_races(universe: Universe, shown: Shown) -> bool:
+    law = universe.law
+    ops = [e for inode in shown.files for e in law.data_ops(inode)]
+    cuts = [e for e in ops if e.op.name == "truncate"]
+    return any(cut is not e and _overlap(cut, e) for cut in cuts for e in (*ops, *law.syncs))
+
+
 def _overlap(one: Event, two: Event) -> bool:
     return one.begin_ns <= two.end_ns and two.begin_ns <= one.end_ns
 
@@ -98,8 +105,15 @@ OPEN_CELLS = (
         frozenset({"data"}),
         "of ops that overlap on a block any word may win, each for itself (a data race, as between threads); "
         "zeroes do not tell who put them, so a truncate does not date what is beside them; after a failed "
-        "sync call pages may be older than what was written",
+        "sync call pages may be older than what was written, and a write that failed may be in there in part",
         _is_mixed_in_a_race,
+    ),
+    OpenCell(
+        "size in a race with a truncate",
+        frozenset({"size"}),
+        "a size is checked against two durable changes at a time; three of which a truncate overlaps another "
+        "(or the sync call) may contradict each other only together",
+        _truncate_races,
     ),
     OpenCell(
         "removal under way",

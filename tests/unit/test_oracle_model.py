@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 from oracle_bugs import BUGS, Bug
 from oracle_runner import Runner
 
-LEGAL_HISTORIES = 700
-"""Per file system, a third with forty ops or more. Raise it after a change of the judge: bugs of judge
-and model alike have shown up after 100,000 crashes."""
+LEGAL_HISTORIES = int(os.environ.get("POWERCUT_HISTORIES", "700"))
+"""Per file system, a third with forty ops or more. After a change of the judge set the environment
+variable to 100000: bugs of judge and model alike have shown up as late as that."""
 
-BUG_HISTORIES = 400
+BUG_HISTORIES = 1500
 """A planted bug must be found within so many histories."""
 
 _SLICES = 10
