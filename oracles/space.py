@@ -41,7 +41,7 @@ def _has_subvolumes(case: Case) -> bool:
     if case.history is not None and case.versions.subvolumes:
         return True
     nodes = case.recovery.tree.nodes if case.recovery.tree is not None else {}
-    return case.profile.name == "btrfs" and any(inode_generation(inode) for inode in nodes)
+    return case.profile.fs == "btrfs" and any(inode_generation(inode) for inode in nodes)
 
 
 def _check_statfs(space: Space) -> Iterator[Violation]:

@@ -126,6 +126,8 @@ def _mount_and_look(lane: CrashLane, device: str, look: Look, depth: Depth) -> R
 
 def _probe(mountpoint: Path, fs: str, depth: Depth, recovery: Recovery) -> Recovery:
     errors = usable.empty(mountpoint)
+    if not errors:
+        control.wait_until_empty(mountpoint, fs)
     emptied = None if errors else control.space(mountpoint, fs)
     errors = (*errors, *usable.refill(mountpoint))
     remount = Remount(left=usable.listing(mountpoint)) if depth.remount else None

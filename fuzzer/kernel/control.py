@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fuzzer.kernel.libc import syncfs
 from fuzzer.kernel.process import wait_until
 from fuzzer.state.recovery import Scrub, Space
 
@@ -92,6 +93,24 @@ def space(mountpoint: Path, fs: str) -> Space:
         data_bytes=_data_used(_sysfs_directory(mountpoint)) if fs == "btrfs" else -1,
         reserved=held,
     )
+
+
+def wait_until_empty(mountpoint: Path, fs: str) -> None:
+    """Wait (5 s) until an emptied btrfs holds no file data.
+
+    The last reference to an inode may be dropped by the cleaner thread, which each commit wakes
+    (btrfs_run_delayed_iputs in cleaner_kthread, fs/btrfs/disk-io.c), and then the next commit frees it.
+    """
+    if fs == "btrfs":
+        directory = _sysfs_directory(mountpoint)
+
+        def is_empty() -> bool:
+            if _data_used(directory) > 0:
+                with _root_of(mountpoint) as root:
+                    syncfs(root)
+            return _data_used(directory) <= 0
+
+        wait_until(is_empty, _REST_S)
 
 
 def lost_writes(mountpoint: Path) -> str:
