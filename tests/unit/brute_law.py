@@ -138,6 +138,8 @@ class Law:
         plain = event.op.text("flags") != "exchange"
         if plain and event.directory == event.directory2 and shown[new][0] >= number:
             return not shown[old][1] == moved == shown[new][1]
+        if not plain and shown[old][1] == shown[new][1] in (moved, came):
+            return False
         there = {inode for _, inode in shown.values()} | (set(self._born) - self.durable)
         return all(n in there or (plain and self._may_be_removed(n)) for n in (moved, came) if n)
 

@@ -53,6 +53,11 @@ def _is_nameless_by_time(universe: Universe, shown: Shown) -> bool:
     return any(r.begin_ns < s.end_ns for r in removals for s in universe.law.syncs)
 
 
+def _may_have_been_refused(universe: Universe, shown: Shown) -> bool:
+    """A create never returned."""
+    return any(e.op.name == "create" and not e.returned for e in universe.tiny.history.events)
+
+
 def _did_nothing(universe: Universe, shown: Shown) -> bool:
     """There is a rename between two names of one inode."""
     return any(e.op.name == "rename" and e.subject == e.other != 0 for e in universe.tiny.history.events)
@@ -63,9 +68,8 @@ def _is_mixed_in_a_race(universe: Universe, shown: Shown) -> bool:
     law = universe.law
     for inode, file in shown.files.items():
         ops = law.data_ops(inode)
-        unclear = any(e.op.name == "truncate" for e in ops) or any(
-            _overlap(one, two) for one, two in combinations(ops, 2)
-        )
+        unclear = bool(law.failed_syncs) or any(e.failed or e.op.name == "truncate" for e in ops)
+        unclear = unclear or any(_overlap(one, two) for one, two in combinations(ops, 2))
         for block, content in zip(BLOCKS, file.blocks, strict=True):
             apart = [law.contents(inode, [piece]) for piece in law.pieces(inode, block)]
             each = all((word,) in legal for word, legal in zip(content, apart, strict=True))
@@ -92,6 +96,13 @@ OPEN_CELLS = (
         "ops that overlap on a name are judged name by name: which came first is not inferred from what the "
         "others returned, as the inode a look-up told may be another than the call met",
         _is_raced,
+    ),
+    OpenCell(
+        "create cut short",
+        frozenset({"names"}),
+        "an op that never returned may have worked: that its name was taken, so that it cannot have, is not "
+        "inferred",
+        _may_have_been_refused,
     ),
     OpenCell(
         "rename that did nothing",
