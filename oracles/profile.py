@@ -93,9 +93,6 @@ def own_profile(fs: str, mount: str = "") -> Profile:
     if "nodatacow" in options:
         # btrfs(5): "potential partial writes, in case the write is interrupted", and no checksums to notice
         profile = replace(profile, torn_blocks=True)
-    if fs == "btrfs" and "notreelog" in options:
-        # btrfs(5): every fsync is a commit, so there is no log to show one inode before another.
-        return replace(profile, order=Order.GLOBAL)
     if fs == "xfs" and "wsync" in options:
         # xfs(5): namespace operations are executed synchronously.
         return replace(profile, synchronous_names=True)

@@ -90,15 +90,6 @@ def test_row(row: Row, on: str) -> None:
     check_row(row, on)
 
 
-def test_without_a_log_every_fsync_of_btrfs_is_a_commit() -> None:
-    """notreelog: nothing can show before what was committed earlier."""
-    script = Script("1-2 create a\n3-4 create b\n5-6 fsync b")
-    tree = make_tree(script, "btrfs", "b")
-    assert not judge_case(script, "btrfs", tree).violations
-    strict = judge_case(script, "btrfs", tree, profile=own_profile("btrfs", "noatime,notreelog"))
-    assert {v.kind for v in strict.violations} == {"missing-name", "lost-inode"}
-
-
 def test_with_wsync_a_name_is_durable_when_its_op_returns() -> None:
     script = Script("1-2 create a\n3-4 rename a b")
     wsync = own_profile("xfs", "nouuid,wsync")
