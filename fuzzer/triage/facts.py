@@ -18,6 +18,7 @@ from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.namefacts import name_facts, relatives
 from fuzzer.triage.sharefacts import share_facts
+from fuzzer.triage.tailfacts import tail_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
 from fuzzer.writelog.joined import RunLog
@@ -130,6 +131,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "commit", _commit(op, sync, evidence)
     if op is not None and sync is not None and violation.rule == "data":
         yield from _data_facts(violation, op, sync, evidence)
+    if op is not None and op.op.name in ("truncate", "otrunc") and violation.rule == "data":
+        yield from tail_facts(violation, op, evidence.versions, crash.cut)
     if violation.name:
         yield from name_facts(violation, evidence.versions, crash.cut)
     if violation.kind == "misplaced-data":

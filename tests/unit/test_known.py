@@ -332,6 +332,33 @@ def test_a_directory_is_not_logged_after_its_eviction(before: str, committed: bo
     assert found.known == known
 
 
+# ------------------------------------------------------------------- 0010: what a truncate cut off
+
+GROWN = """0-1 create a
+u: 2-3 write a 0 8192
+4-5 sync
+6-7 truncate a {0}
+8-9 fsync a
+10-11 {1}"""
+
+
+@pytest.mark.parametrize(
+    ("size", "then", "shown", "known"),
+    [
+        (8, "truncate a 8192", "u:0-4096 0:4096-8192", "0010"),
+        (8, "fallocate a 4096 4096", "u:0-4096 0:4096-8192", "0010"),
+        (8, "truncate a 8192\n12-13 fsync a", "u:0-4096 0:4096-8192", ""),
+        (8, "truncate a 8192", "u:0-8 0:8-4096 u:4096-8192", ""),
+        (4096, "truncate a 8192", "u:0-8192", ""),
+        (8, "chmod a 600", "u:0-4096", ""),
+    ],
+)
+def test_what_was_cut_off_is_back_in_the_last_block(size: int, then: str, shown: str, known: str) -> None:
+    """Only until the growth is synced: the zeroes are in the cache by then."""
+    script = Script(GROWN.format(size, then))
+    assert file_under(script, "btrfs", "a", replay=False, a=Has(shown)).known == known
+
+
 # --------------------------------------------------------------------- 0006: blocks let go of (xfs)
 
 SHARED = """0-1 create a

@@ -1,0 +1,36 @@
+"""Facts about words behind the place a file was cut at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzzer.state.history import Event
+from fuzzer.writelog.crash import Cut
+from oracles import Violation
+from oracles.versions import Versions
+
+_BLOCK_BYTES = 4096
+
+
+def tail_facts(violation: Violation, op: Event, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
+    """`cut-block`: whether the word stands in the block that the truncate `op` let the file end in.
+
+    `grown`: whether the file was made larger since, and that `synced` before the crash.
+    """
+    size = op.op.number("size") if op.op.name == "truncate" else 0
+    same = size % _BLOCK_BYTES and violation.offset // _BLOCK_BYTES == size // _BLOCK_BYTES
+    yield "cut-block", "yes" if same else "no"
+    sizes = versions.file(violation.inode).sizes
+    grown = [v.event for v in sizes if v.value > violation.offset and v.event.begin_ns > op.begin_ns]
+    synced = any(_is_synced(event, versions, cut) for event in grown)
+    yield "grown", "synced" if synced else "yes" if grown else "no"
+
+
+def _is_synced(event: Event, versions: Versions, cut: Cut) -> bool:
+    return any(
+        call.op.is_durability_point
+        and (call.op.name in ("sync", "syncfs") or call.subject == event.subject)
+        and event.end_ns < call.begin_ns
+        and call.end_ns < cut.returned_before_ns
+        for call in versions.history.events
+    )
