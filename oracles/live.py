@@ -74,7 +74,8 @@ def _check_foreign(versions: Versions, event: Event) -> Iterator[Violation]:
         if _is_foreign(versions, run):
             found = f"words no op of the workload wrote, at {run.start}..{run.end}"
             promised = "every word was written by the workload or is zero"
-            yield replace(_violation(event, "foreign-data", promised, found), source=_SOURCE_FOREIGN)
+            violation = _violation(event, "foreign-data", promised, found, run.start)
+            yield replace(violation, source=_SOURCE_FOREIGN)
             return
 
 
@@ -137,12 +138,13 @@ def _check_words(origins: Origins, returned: _Returned, event: Event, spoiled_ns
             found = f"{_describe(versions, piece)} at {piece.start}..{piece.end}"
             if not origins.explain(file, piece, event.end_ns + 1, 0):
                 promised = "a word is found only where an op put it, and not before"
-                yield replace(_violation(event, "misplaced-data", promised, found), source=_SOURCE_FOREIGN)
+                violation = _violation(event, "misplaced-data", promised, found, piece.start)
+                yield replace(violation, source=_SOURCE_FOREIGN)
             else:
                 kind = "lost-to-zero" if piece.op == ZERO else "old-data"
                 newest = next(v.event for v in file.data if v.event.begin_ns == floor)
                 promised = f"the data of {_label(newest)}, which had returned, or newer"
-                yield _violation(event, kind, promised, found)
+                yield _violation(event, kind, promised, found, piece.start)
             return
 
 
@@ -158,7 +160,7 @@ def _check_end(returned: _Returned, event: Event) -> Iterator[Violation]:
         yield _violation(event, "read-past-end", "a read returns nothing behind the end of file", found)
 
 
-def _violation(event: Event, kind: str, promised: str, found: str) -> Violation:
+def _violation(event: Event, kind: str, promised: str, found: str, offset: int = -1) -> Violation:
     direct = event.op.text("direct") == "yes"
     return Violation(
         rule="read",
@@ -168,6 +170,8 @@ def _violation(event: Event, kind: str, promised: str, found: str) -> Violation:
         found=found,
         source=_SOURCE,
         sync=event.id,
+        inode=event.subject,
+        offset=offset,
     )
 
 

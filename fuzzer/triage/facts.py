@@ -16,9 +16,9 @@ import numpy as np
 
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
+from fuzzer.triage.endfacts import short_facts, tail_facts
 from fuzzer.triage.namefacts import name_facts, relatives
 from fuzzer.triage.sharefacts import share_facts
-from fuzzer.triage.tailfacts import tail_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
 from fuzzer.writelog.joined import RunLog
@@ -135,6 +135,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from tail_facts(violation, op, evidence.versions, crash.cut)
     if violation.name:
         yield from name_facts(violation, evidence.versions, crash.cut)
+    if violation.kind in ("misplaced-data", "foreign-data"):
+        yield from short_facts(violation, evidence.versions)
     if violation.kind == "misplaced-data":
         yield from share_facts(violation, evidence.versions)
 

@@ -39,8 +39,8 @@ _BORN = {
     "subvol_create": "dir",
     "snapshot": "dir",
 }
-_COUNTED = {"write", "dwrite", "mwrite", "copy_range"}
-"""Ops that return how many bytes they did: all of them."""
+_COUNTED = {"write": "len", "dwrite": "len", "mwrite": "len", "copy_range": "len", "fault_write": "good"}
+"""Ops that return how many bytes they did, and which of their parameters says how many."""
 
 _NAMES = {*_BORN, "link", "rename", "unlink", "rmdir", "subvol_delete"}
 
@@ -74,7 +74,7 @@ class Script:
             begin_ns=int(begin),
             end_ns=FOREVER if end == "?" else int(end),
             errno=getattr(errno, failed[0]) if failed else 0,
-            result=op.number("len") if op.name in _COUNTED and not failed else 0,
+            result=op.number(_COUNTED[op.name]) if op.name in _COUNTED and not failed else 0,
         )
         called = extra.pop("as", "")
         event = self._with_inodes(event, called, failed=bool(failed))

@@ -359,6 +359,15 @@ def test_what_was_cut_off_is_back_in_the_last_block(size: int, then: str, shown:
     assert file_under(script, "btrfs", "a", replay=False, a=Has(shown)).known == known
 
 
+# ---------------------------------------------------------------------------- 0011: old memory
+
+
+@pytest.mark.parametrize(("shown", "known"), [("w:0-8 ?:8-4096", "0011"), ("?:0-4096", "")])
+def test_old_memory_is_behind_the_end_of_a_short_write(shown: str, known: str) -> None:
+    script = Script("0-1 create a\n2-3 truncate a 8192\nw: 4-5 fault_write a 0 8192 8\n6-7 fsync a")
+    assert file_under(script, "xfs", "a", a=Has(shown, size=8192)).known == known
+
+
 # --------------------------------------------------------------------- 0006: blocks let go of (xfs)
 
 SHARED = """0-1 create a

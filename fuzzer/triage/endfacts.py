@@ -1,4 +1,4 @@
-"""Facts about words behind the place a file was cut at."""
+"""Facts about words behind an end: of a file that was cut, or of a write that came short."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def tail_facts(violation: Violation, op: Event, versions: Versions, cut: Cut) ->
     grown = [v.event for v in sizes if v.value > violation.offset and v.event.begin_ns > op.begin_ns]
     synced = any(_is_synced(event, versions, cut) for event in grown)
     yield "grown", "synced" if synced else "yes" if grown else "no"
+
+
+def short_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str, str]]:
+    """`short`: whether a write was to put something where the bad word is, and ended before it."""
+    short = any(
+        event.op.name in ("write", "fault_write")
+        and event.succeeded
+        and event.subject == violation.inode
+        and event.result <= violation.offset - event.op.number("off") < event.op.number("len")
+        for event in versions.history.events
+    )
+    yield "short", "yes" if short else "no"
 
 
 def _is_synced(event: Event, versions: Versions, cut: Cut) -> bool:
