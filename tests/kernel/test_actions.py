@@ -315,15 +315,17 @@ def test_syncs(fresh: Fresh) -> None:
 
 
 def test_environment(fresh: Fresh) -> None:
-    drop, sleep, barrier, balance = fresh.run_ops(
+    drop, sleep, spin, barrier, balance = fresh.run_ops(
         op("drop_caches", level="3"),
         op("sleep", us=2000),
+        op("spin", us=2000),
         op("barrier", name="alone"),
         op("balance", type="data"),
         setup=(A, op("write", path="A", off=0, len=64 * K)),
     )
-    assert_all_succeeded((drop, sleep, barrier))
-    assert 2_000_000 <= sleep.end_ns - sleep.begin_ns < 1_000_000_000
+    assert_all_succeeded((drop, sleep, spin, barrier))
+    for waited in (sleep, spin):
+        assert 2_000_000 <= waited.end_ns - waited.begin_ns < 1_000_000_000
     if fresh.fs == "btrfs":
         assert (balance.errno, balance.result > 0) == (0, True)
     else:
