@@ -70,7 +70,8 @@ class Examiner:
     """Looks at the crash states of one log, and keeps the first of each bucket.
 
     `judge` says what is wrong with a recovery at a cut, `file` makes that a finding; `report` gets each
-    finding that is kept, as it is found. `announce` is told of a state before the kernel sees it.
+    finding that is kept, as it is found. `announce` is told of a state before the kernel sees it. `check`
+    is asked about each state that mounts, and may have nothing to say.
     """
 
     lane: CrashLane
@@ -79,6 +80,7 @@ class Examiner:
     file: Callable[[Place, Judgement, Recovery], Forbidden]
     report: Callable[[Forbidden], None] = lambda _: None
     announce: Callable[[Place], None] = lambda _: None
+    check: Callable[[Place], Judgement | None] = lambda _: None
     seen: dict[int, Recovery] = field(default_factory=dict)
     found: dict[str, Forbidden] = field(default_factory=dict)
     states: int = 0
@@ -91,9 +93,15 @@ class Examiner:
         recovery = self.seen.get(place.image.digest)
         if recovery is None:
             self.look_again(place, depth_of(place.image) if self.look.check else SHALLOW)
-            return True
-        self.judge_at(place, recovery)
-        return False
+        else:
+            self.judge_at(place, recovery)
+        self._check(place, self.seen[place.image.digest])
+        return recovery is None
+
+    def _check(self, place: Place, recovery: Recovery) -> None:
+        judgement = self.check(place) if recovery.tree is not None else None
+        if judgement is not None:
+            self.take(place, judgement, recovery)
 
     def look_again(self, place: Place, depth: Depth) -> None:
         """Recover and judge one crash state, whatever is remembered of it."""

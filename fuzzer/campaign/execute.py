@@ -96,7 +96,7 @@ def _run_mounted(
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
         mount = mounted(recorded.device, lane.live_mount, workload.fs, options)
         mount = lane.times.around(mount, "live mount", "live unmount")
-        mountpoint = _enter_mount(stack, mount, f"{workload.fs} with {options}")
+        mountpoint = enter_mount(stack, mount, f"{workload.fs} with {options}")
         try:
             with lane.times.phase("actors"):
                 history = run_workload(
@@ -146,7 +146,7 @@ def _mount_again(lane: Lane, workload: Workload, recorded: RecordedDevice, histo
         return Recovery(tree=walk(lane.live_mount, workload.fs, history.known_ids(), View.REMOUNT))
 
 
-def _enter_mount(stack: ExitStack, mount: AbstractContextManager[Path], what: str) -> Path:
+def enter_mount(stack: ExitStack, mount: AbstractContextManager[Path], what: str) -> Path:
     """A file system fresh from mkfs that does not mount was asked for with options it does not take."""
     try:
         return stack.enter_context(mount)

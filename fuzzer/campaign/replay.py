@@ -2,7 +2,8 @@
 
 The log may come from anywhere (dm-log-writes of xfstests, our recorders); of the workload behind it
 nothing is known, so only what holds for every state is asked: it mounts, can be read, is a tree, can
-be used, the kernel does not complain and neither does the checker.
+be used, the kernel does not complain and neither does fsck. What the program's own files should say only
+a checker knows (`check`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.again import crash_again, sampler
+from fuzzer.campaign.check import Checker, Checks
 from fuzzer.campaign.examiner import Examination, Examiner, Forbidden, Place
 from fuzzer.campaign.lane import CrashLane, Lane
 from fuzzer.campaign.recover import Look
@@ -122,16 +124,20 @@ def replay(
     lane: CrashLane,
     recorded: Recorded,
     report: Callable[[Forbidden], None],
+    checker: Checker | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Examination:
     """Look at the crash states of the plan, and at the end of the log; equal images once.
 
     `report` gets the first forbidden state of each (rule, kind) as it is found; `stop` is asked
-    between states. Recoveries are crashed only in a lane that can record.
+    between states. Recoveries are crashed only in a lane that can record. With a `checker` its word counts
+    too: InfrastructureError if it gives none.
     """
     log, plan, profile = recorded.log, recorded.plan, profile_for(recorded.fs)
     look = Look(fs=recorded.fs, mount_options="", known=_NOTHING_KNOWN.known_ids(), fresh=recorded.base)
     examiner = Examiner(lane, look, lambda recovery, _: judge(profile, recovery), _file, report)
+    if checker is not None:
+        examiner.check = Checks(lane, look, log, checker)
     builder, rng = StateBuilder(recorded.base, log, log.start), random.Random(_SEED)
     outer = sampler(plan.recovery_states(len(recorded.states)), rng)
     for state in recorded.states:

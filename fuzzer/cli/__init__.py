@@ -25,6 +25,7 @@ _COMMANDS = {
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
     "kernel": "fuzzer.cli.kernel:kernel_group",
     "minimize": "fuzzer.cli.minimize:minimize_command",
+    "record": "fuzzer.cli.record:record_command",
     "replay": "fuzzer.cli.replay:replay_command",
     "run": "fuzzer.cli.run:run_command",
     "sweep": "fuzzer.cli.sweep:sweep_command",

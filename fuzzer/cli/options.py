@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fuzzer.errors import InputError
+from fuzzer.workload.parser import SHIFT
 from fuzzer.writelog.canary import CANARIES
 from fuzzer.writelog.points import SAMPLED_STATES, Plan, Points, parse_plan
 from oracles import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract
@@ -17,6 +18,8 @@ from oracles import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILESYSTEMS = ("btrfs", "xfs")
+_OWN_POINTS = tuple(mode for mode in Points if mode is not Points.MARK)
+"""Our own workloads put no marks of their own."""
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -62,22 +65,42 @@ def fs_option(function: F) -> F:
     )(function)
 
 
+class Size(click.ParamType[int]):
+    """`1000`, `64K`, `512M`, `2G`: bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,15})([KMG]?)", value)
+        if not match:
+            self.fail(f"{value!r} is not a size; write 512M or 2G", param, ctx)
+        return int(match[1]) << SHIFT[match[2]]
+
+
 class _Modes(click.ParamType[str]):
-    """A comma list of `Points`."""
+    """A comma list of `Points`, those in `allowed`."""
 
     name = "points"
 
+    def __init__(self, allowed: tuple[Points, ...]) -> None:
+        self._allowed = allowed
+
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "[" + "|".join(Points) + "],..."
+        return "[" + "|".join(self._allowed) + "],..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return str(parse_plan(value))
+            plan = parse_plan(value)
         except InputError as error:
             self.fail(f"{error}; {error.hint}", param, ctx)
+        if not set(plan.modes) <= set(self._allowed):
+            self.fail(f"{value!r}: only logs of other programs have marks to cut at", param, ctx)
+        return str(plan)
 
 
-def plan_options(default: Points | None) -> Callable[[F], F]:
+def plan_options(default: str | None, allowed: tuple[Points, ...] = _OWN_POINTS) -> Callable[[F], F]:
     """`--points` and `--states`: which crash states to look at. None: the command has its own default."""
 
     def decorate(function: F) -> F:
@@ -90,8 +113,8 @@ def plan_options(default: Points | None) -> Callable[[F], F]:
         )(function)
         return click.option(
             "--points",
-            type=_Modes(),
-            default=default and str(default),
+            type=_Modes(allowed),
+            default=default,
             show_default=default is not None,
             help="Cut the power after every sync call (fsync), flush, forced write (fua) or write; let any "
             "subset of what was not flushed survive, or torn writes; cut again during recovery.",
@@ -103,6 +126,25 @@ def plan_options(default: Points | None) -> Callable[[F], F]:
 def make_plan(points: str, states: int | None) -> Plan:
     """What `plan_options` asked for."""
     return parse_plan(points, states or 0)
+
+
+def check_options(function: F) -> F:
+    """`--check` and `--check-time`."""
+    function = click.option(
+        "--check-time",
+        type=Duration(),
+        default="60s",
+        show_default=True,
+        help="How long CMD may take each time.",
+    )(function)
+    return click.option(
+        "--check",
+        default=None,
+        metavar="CMD",
+        help="Run CMD in every recovered tree: exit status 0 means fine, 1 a finding, anything else that CMD "
+        "itself failed. It finds the mount in POWERCUT_MOUNT, the log position of the crash in "
+        "POWERCUT_POINT, and in the file POWERCUT_MARKS the marks before it.",
+    )(function)
 
 
 def recorder_option(function: F) -> F:

@@ -86,6 +86,15 @@ def comm(pid: int) -> str:
         return ""
 
 
+def has_variable(pid: int, name: str, value: str) -> bool:
+    """Whether a process was started with this environment variable (proc_pid_environ(5))."""
+    try:
+        variables = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{name}={value}".encode() in variables
+
+
 def is_blocked(pid: int) -> bool:
     """In uninterruptible sleep at this moment: signals, SIGKILL too, do not reach it."""
     try:

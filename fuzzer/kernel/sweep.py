@@ -18,7 +18,7 @@ from fuzzer.kernel import libc, procfs
 from fuzzer.kernel.journal import RUN_ROOT, LeftBehind, journal_path, read_journals
 from fuzzer.kernel.loop import clear_loop, remove_minor
 from fuzzer.kernel.process import run, wait_until
-from fuzzer.kernel.workarea import mark, process_name
+from fuzzer.kernel.workarea import RUN_VARIABLE, mark, process_name
 
 _STEP_S = 10.0
 """Deadline of each step of the clean-up of one run."""
@@ -92,7 +92,11 @@ def _sweep_run(dead: LeftBehind) -> list[str]:
 
 def _kill_processes(dead: LeftBehind) -> Iterator[str]:
     name = process_name(dead.run_id)
-    victims = {pid for pid in procfs.processes() if procfs.comm(pid) == name}
+    victims = {
+        pid
+        for pid in procfs.processes()
+        if procfs.comm(pid) == name or procfs.has_variable(pid, RUN_VARIABLE, dead.run_id)
+    }
     for entry in dead.values("process"):
         pid, ticks = str(entry).split()
         if str(procfs.start_ticks(int(pid))) == ticks:

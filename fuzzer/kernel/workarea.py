@@ -1,8 +1,8 @@
 """The run area: a run's id, its private tmpfs and its journal. Everything else a run takes lives here.
 
-A run is recognised by its id in four places, and a sweep touches nothing without it: the directory
-`/run/powercut/<id>`, the tmpfs `powercut-<id>`, the process name `pc-<id>`, and names of cgroups and
-device-mapper devices that start with `powercut-<id>`.
+A run is recognised by its id in these places, and a sweep touches nothing without it: the directory
+`/run/powercut/<id>`, the tmpfs `powercut-<id>`, the process name `pc-<id>` (or, of programs of the user, the
+variable `POWERCUT_RUN=<id>`), and names of cgroups and device-mapper devices that start with `powercut-<id>`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from fuzzer.kernel.procfs import comm, mounts_under, start_ticks
 
 _TMPFS_SHARE = 0.5
 """Part of the memory available at the start that the tmpfs may grow to; it takes only what is used."""
+
+
+RUN_VARIABLE = "POWERCUT_RUN"
+"""Environment variable that holds the run's id in programs of the user and all they start."""
 
 
 def mark(run_id: str) -> str:

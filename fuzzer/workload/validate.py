@@ -78,7 +78,16 @@ class Defect:
 
 def validate(workload: Workload) -> None:
     """Raise InputError for the first defect; its place names block, op (from 1) and parameter."""
-    for defect in defects(workload):
+    _refuse(workload, defects(workload))
+
+
+def validate_header(workload: Workload) -> None:
+    """`validate` for a workload that only says which file system to make and how to mount it."""
+    _refuse(workload, _header_defects(workload))
+
+
+def _refuse(workload: Workload, found: Iterable[Defect]) -> None:
+    for defect in found:
         raise InputError(defect.message, place=_describe(workload, defect.spot), hint=defect.hint)
 
 

@@ -15,8 +15,8 @@ from fuzzer.writelog.model import Entry, Flag
 class Points(StrEnum):
     """Where to cut the power, and what survives.
 
-    The first four cut after every sync call, flush, flush or forced write, write, and look at the
-    worst and the best state. `subset` and `torn` cut at sync calls and around barriers and let a
+    The first five cut after every sync call, flush, flush or forced write, write, mark, and look at the
+    worst and the best state. `subset` and `torn` cut at sync calls, marks and around barriers and let a
     choice of the open entries survive, or parts of them; `recovery` cuts again while the kernel recovers.
     """
 
@@ -24,6 +24,7 @@ class Points(StrEnum):
     FLUSH = "flush"
     FUA = "fua"
     WRITE = "write"
+    MARK = "mark"
     SUBSET = "subset"
     TORN = "torn"
     RECOVERY = "recovery"
@@ -94,10 +95,17 @@ def crash_points(log: LogData, history: History, mode: Points, start: int = 0) -
         points = _after_barriers(entries)
     elif mode is Points.WRITE:
         points = [e.index + 1 for e in entries if not e.is_mark]
+    elif mode is Points.MARK:
+        points = _after_marks(entries)
     else:
         after = _after_barriers(entries)
-        points = [*sync_points(entries, history), *after, *(p - 1 for p in after), len(entries)]
+        around = [*after, *(p - 1 for p in after)]
+        points = [*sync_points(entries, history), *_after_marks(entries), *around, len(entries)]
     return tuple(sorted({point for point in points if point > start}))
+
+
+def _after_marks(entries: Iterable[Entry]) -> list[int]:
+    return [e.index + 1 for e in entries if e.is_mark]
 
 
 def _after_barriers(entries: Iterable[Entry]) -> list[int]:

@@ -247,6 +247,7 @@ HISTORY = Script(
         (Points.FLUSH, (2, 5)),
         (Points.FUA, (2, 4, 5)),
         (Points.WRITE, (1, 2, 4, 5)),
+        (Points.MARK, (3,)),
         (Points.SUBSET, (1, 2, 3, 4, 5)),
         (Points.TORN, (1, 2, 3, 4, 5)),
     ],
