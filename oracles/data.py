@@ -27,7 +27,7 @@ _MAX_CLONE_DEPTH = 64
 _SOURCE_FOREIGN = "stale or foreign data in a file is a bug everywhere (fstests generic/042, generic/536)"
 
 
-class _FileFloors:
+class FileFloors:
     """The durable ranges of one file at one cut, ready for fast lookup."""
 
     def __init__(self, case: Case, file: FileVersions) -> None:
@@ -98,7 +98,7 @@ def check_data(case: Case) -> Iterator[Violation]:
 
 
 def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]) -> Iterator[Violation]:
-    floors, origins = _FileFloors(case, file), Origins(case.versions)
+    floors, origins = FileFloors(case, file), Origins(case.versions)
     edges = sorted(floors.edges() | {edge for v in file.data for edge in (v.start, v.end)})
     bad: list[Violation] = []
     for run in runs:
@@ -106,7 +106,7 @@ def _check_file(case: Case, path: str, file: FileVersions, runs: tuple[Run, ...]
             bad.append(_foreign(path, file, run))
             continue
         for piece in split(run, edges):
-            violation = _check_piece(case, path, file, floors, origins, piece)
+            violation = check_piece(case, path, file, floors, origins, piece)
             if violation:
                 bad.append(violation)
     if bad:
@@ -127,8 +127,8 @@ def split(run: Run, edges: list[int]) -> Iterator[Run]:
     yield replace(run, start=start)
 
 
-def _check_piece(
-    case: Case, path: str, file: FileVersions, floors: _FileFloors, origins: Origins, piece: Run
+def check_piece(
+    case: Case, path: str, file: FileVersions, floors: FileFloors, origins: Origins, piece: Run
 ) -> Violation | None:
     before_ns = case.floors.cut.invoked_before_ns
     floor, sync = floors.floor(piece.start, piece.end)

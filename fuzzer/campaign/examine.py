@@ -20,7 +20,7 @@ from fuzzer.triage.known import load_known
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.canary import Scene, plan_faults
-from fuzzer.writelog.crash import LIVE, NO_FAULTS, CrashState, Cut, Faults, Kept, StateBuilder, cut_at
+from fuzzer.writelog.crash import LIVE, NO_FAULTS, CrashState, Cut, Faults, Kept, StateBuilder, cut_of
 from fuzzer.writelog.dirtylog import needs_replay
 from fuzzer.writelog.format import Log
 from fuzzer.writelog.points import Plan, Points, crash_points
@@ -83,7 +83,7 @@ def examine(
         if stop():
             break
         with lane.times.phase("build"):
-            place = Place(state, cut_of(execution, state), builder.at(state))
+            place = Place(state, cut_of(execution.log.entries, state, execution.history), builder.at(state))
         if examiner.look_at(place):
             outer.offer(place)
     crash_again(lane, examiner, outer.kept, rng, stop)
@@ -162,13 +162,6 @@ def end_state(execution: Execution) -> CrashState:
     return CrashState(len(execution.log.entries), Kept.EVERYTHING)
 
 
-def cut_of(execution: Execution, state: CrashState) -> Cut:
-    """The cut at which a state is judged; later cuts, in recovery, change nothing about it."""
-    if state == end_state(execution):
-        return LIVE
-    return cut_at(execution.log.entries, state.point, execution.history)
-
-
 @dataclass(slots=True)
 class Reexamination:
     """Single crash states of an execution, built and judged again by `contract`. `faults` are those of
@@ -194,7 +187,7 @@ class Reexamination:
         profile = profile_for(execution.workload.fs, execution.workload.mount, self.contract)
         examiner = _examiner(self.lane, execution, profile, self._evidence, self.faults)
         *before, image = build_state(execution.base, log, log.start, state, self.faults, recoveries)
-        cut = cut_of(execution, state)
+        cut = cut_of(execution.log.entries, state, execution.history)
         place = Place(state, cut, image, recoveries=recoveries, before=tuple(before))
         for depth in depths:
             examiner.look_again(place, depth)

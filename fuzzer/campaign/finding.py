@@ -1,9 +1,9 @@
 """Finding: a forbidden verdict with everything needed to see it again, as a directory of text files.
 
 `findings/<id>/` holds finding.json (what and how often), repro.workload, crash.json, history.jsonl,
-kmsg.txt and writes.log.gz (the device log in dm-log-writes format, with its times). A crash during
-recovery has recovery-1.log.gz, too, and so on: running recovery again need not write the same. The
-database is only an index over these.
+kmsg.txt, tree.json (what recovery showed) and writes.log.gz (the device log in dm-log-writes format, with
+its times). A crash during recovery has recovery-1.log.gz, too, and so on: running recovery again need
+not write the same. The database is only an index over these.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution
 from fuzzer.errors import InputError
 from fuzzer.state.history import History, format_history, parse_history
+from fuzzer.state.tree import Tree
+from fuzzer.state.treefile import format_tree, parse_tree
 from fuzzer.state.view import View
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
@@ -31,11 +33,17 @@ from fuzzer.writelog.crash import CrashState
 from fuzzer.writelog.format import Log, read_log, times_path, write_log
 from fuzzer.writelog.joined import RunLog, split_log, write_joined
 from fuzzer.writelog.recipe import MAX_CUTS, format_recipe, parse_recipe
+from oracles import Violation
 
 FINDING_VERSION = 1
+
+STATUSES = ("new", "known", "duplicate", "not-a-bug", "fixed")
+"""What people say of a finding."""
+
 _MAX_LOG_BYTES = 256 << 20
 """Larger logs are not kept with the finding; the workload can still be run again."""
 
+_TREE = "tree.json"
 _RECOVERY_LOG = "recovery-{}.log"
 
 
@@ -67,6 +75,8 @@ class Finding:
     violations: tuple[Mapping[str, str | int], ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     known: str = ""
+    reason: str = ""
+    """Why a person gave it its `status`, one of `STATUSES`."""
 
     def summary(self) -> dict[str, object]:
         """The stable shape of `triage list --json`."""
@@ -123,6 +133,8 @@ def save_finding(directory: Path, finding: Finding, execution: Execution, forbid
     _write(draft / "crash.json", json.dumps(recipe) + "\n")
     _write(draft / "history.jsonl", "".join(f"{line}\n" for line in format_history(execution.history)))
     _write(draft / "kmsg.txt", "".join(f"{line}\n" for line in lines))
+    if forbidden.recovery.tree is not None:
+        write_tree(draft, forbidden.recovery.tree)
     if state:
         write_joined(draft / "writes.log", execution.log)
         _pack_log(draft / "writes.log")
@@ -144,6 +156,22 @@ def write_facts(directory: Path, finding: Finding) -> None:
     _write(draft, text)
     draft.rename(directory / "finding.json")
     _sync_directory(directory)
+
+
+def write_tree(directory: Path, tree: Tree) -> None:
+    """Keep what recovery showed."""
+    _write(directory / _TREE, format_tree(tree) + "\n")
+
+
+def load_tree(directory: Path) -> Tree | None:
+    """What recovery showed; None if it showed nothing, or was not kept."""
+    path = directory / _TREE
+    try:
+        return parse_tree(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a recovered tree: {error}", place=str(path)) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -204,9 +232,21 @@ def load_facts(directory: Path) -> Finding:
     try:
         finding = Finding(**data)
         k, n = data["reproduced"]
-        return replace(finding, reproduced=(k, n), violations=tuple(data["violations"]))
+        return replace(
+            finding, reproduced=(k, n), violations=tuple(map(_parse_violation, data["violations"]))
+        )
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"not a finding: {error}", place=str(path)) from error
+
+
+def _parse_violation(data: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    """A violation with all its fields; TypeError if it has others, or they are of another type."""
+    violation: Mapping[str, str | int] = Violation(**data).to_json()  # type: ignore[arg-type]
+    empty = Violation(rule="", kind="", subject="", promised="", found="", source="").to_json()
+    for name, value in violation.items():
+        if type(value) is not type(empty[name]):
+            raise TypeError(f"{name} of a violation is {value!r}")
+    return violation
 
 
 def load_finding(directory: Path) -> Saved:

@@ -27,6 +27,38 @@ _COUNTERS = ("workloads", "crash_states", "unique_states", "judged", "no_promise
 _COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons")
 
 
+SORTS = {
+    "age": "created",
+    "bucket": "bucket",
+    "status": "status",
+    "rate": "-CAST(json_extract(reproduced, '$[0]') AS REAL) / MAX(1, json_extract(reproduced, '$[1]'))",
+    "ops": "ops",
+}
+"""Orders findings can be listed in, as SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which findings to list; empty: all. `bucket` is a part of its name; `known`: those of known bugs,
+    or (False) only those nobody has an explanation for."""
+
+    status: str = ""
+    fs: str = ""
+    bucket: str = ""
+    known: bool | None = None
+
+    def sql(self) -> tuple[str, list[str]]:
+        """A condition and its values."""
+        told = "(known != '' OR status != 'new')"
+        parts = [("status = ?", self.status), ("fs = ?", self.fs), ("instr(bucket, ?) > 0", self.bucket)]
+        terms = [term for term, value in parts if value]
+        terms += [] if self.known is None else [told if self.known else f"NOT {told}"]
+        return " AND ".join(terms) or "1", [value for _, value in parts if value]
+
+
+EVERY = Filter()
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """An open index of the campaign in `directory`."""
@@ -72,13 +104,30 @@ class Index:
             row = self._db.execute("SELECT hits FROM buckets WHERE bucket = ?", [bucket]).fetchone()
         return int(row[0])
 
-    def list_findings(self) -> list[dict[str, Any]]:
-        """Summaries of all findings, oldest first, in the shape of `triage list --json`."""
+    def list_findings(self, chosen: Filter = EVERY, sort: str = "age") -> list[dict[str, Any]]:
+        """Summaries of findings in the shape of `triage list --json`, sorted by one of `SORTS`."""
+        where, values = chosen.sql()
         query = (
             "SELECT id, bucket, fs, oracle, title, status, reproduced, ops, known FROM findings"
-            " ORDER BY created, id"
+            f" WHERE {where} ORDER BY {SORTS[sort]}, created, id"
         )
-        return [row | {"reproduced": json.loads(row["reproduced"])} for row in self._db.query(query)]
+        rows = self._db.query(query, values)
+        return [row | {"reproduced": json.loads(row["reproduced"])} for row in rows]
+
+    def buckets(self) -> list[dict[str, Any]]:
+        """Per bucket: `bucket`, `hits`, `findings` kept, `known`, `first` and `last` created."""
+        return list(
+            self._db.query(
+                "SELECT bucket, COALESCE(buckets.hits, COUNT(*)) AS hits, COUNT(*) AS findings,"
+                " MAX(known) AS known, MIN(created) AS first, MAX(created) AS last"
+                " FROM findings LEFT JOIN buckets USING (bucket) GROUP BY bucket ORDER BY hits DESC, bucket"
+            )
+        )
+
+    def created(self) -> list[tuple[str, str]]:
+        """When each finding was made (ISO 8601), and the known bug it is of; in order."""
+        query = "SELECT created, known FROM findings WHERE created != '' ORDER BY created"
+        return [(str(created), str(known)) for created, known in self._db.execute(query)]
 
     def find(self, prefix: str) -> Path:
         """Directory of the finding whose id starts with `prefix`; InputError if none or several do."""
@@ -92,10 +141,12 @@ class Index:
         return self.findings_directory / str((exact or rows)[0][0])
 
     def add_counts(self, counts: Mapping[str, Any]) -> None:
-        """Add to the campaign's totals; those of a group are called `group/member`."""
+        """Add to the campaign's totals; those of a group are called `group/member`, `busy_ms` is how long
+        workers took."""
         rows = {name: int(counts.get(name, 0)) for name in _COUNTERS}
         for group in _COUNTER_GROUPS:
             rows |= {f"{group}/{name}": int(count) for name, count in counts.get(group, {}).items()}
+        rows["busy_ms"] = round(1000 * float(counts.get("seconds", 0)))
         with self._writing():
             for name, count in rows.items():
                 self._db.execute(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from fuzzer.campaign.finding import Saved, load_finding, load_run_log, write_facts
-from fuzzer.campaign.index import open_index
+from fuzzer.campaign.finding import STATUSES, Saved, load_facts, load_finding, write_facts, write_tree
+from fuzzer.campaign.index import SORTS, Filter, open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.run import attempts, has_state, recheck
 from fuzzer.campaign.session import prepare
-from fuzzer.cli.options import directory_option, json_option
+from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
-from fuzzer.triage.known import describe_known
+from fuzzer.triage.dossier import load_dossier
+from fuzzer.triage.known import load_known
+from fuzzer.triage.logview import describe_log
 from fuzzer.triage.show import describe
+from fuzzer.triage.timeline import build_timeline, render_timeline
+from fuzzer.triage.treediff import describe_diff, diff_tree
 from fuzzer.writelog.points import parse_plan
 
 
@@ -28,21 +32,35 @@ def triage_group() -> None:
 
 
 @triage_group.command("list")
+@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only those marked so.")
+@click.option("--fs", type=click.Choice(FILESYSTEMS), default=None, help="Only of this file system.")
+@click.option("--bucket", default="", metavar="TEXT", help="Only of buckets with TEXT in their name.")
+@click.option("--known/--new", "known", default=None, help="Only those of known bugs or marked / all others.")
+@click.option("--sort", type=click.Choice(tuple(SORTS)), default="age", show_default=True, help="Order.")
 @directory_option
 @json_option
-def list_command(directory: Path, as_json: bool) -> None:
+def list_command(
+    status: str | None,
+    fs: str | None,
+    bucket: str,
+    known: bool | None,
+    sort: str,
+    directory: Path,
+    as_json: bool,
+) -> None:
     """List findings, oldest first.
 
-    Example: powercut triage list --dir powercut-run
+    Example: powercut triage list --new --fs btrfs --sort rate
     """
     with open_index(directory) as index:
-        rows = index.list_findings()
+        rows = index.list_findings(Filter(status or "", fs or "", bucket, known), sort)
+    titles = {bug.id: bug.describe() for bug in load_known()}
     for row in rows:
         if as_json:
             click.echo(json.dumps(row))
         else:
             k, n = row["reproduced"]
-            title = describe_known(row["known"]) if row["known"] else row["title"]
+            title = titles.get(row["known"], f"known {row['known']}") if row["known"] else row["title"]
             click.echo(f"{row['id']}  {row['status']}  {k}/{n}  {row['bucket']}  {title}")
     if not rows:
         click.echo("no findings", err=True)
@@ -50,22 +68,65 @@ def list_command(directory: Path, as_json: bool) -> None:
 
 @triage_group.command("show")
 @click.argument("finding")
+@click.option("--timeline", is_flag=True, help="Who did what when, one lane per actor and the device.")
+@click.option("--log", "device_log", is_flag=True, help="What was written around the promise, decoded.")
 @directory_option
 @json_option
-def show_command(finding: str, directory: Path, as_json: bool) -> None:
+def show_command(finding: str, timeline: bool, device_log: bool, directory: Path, as_json: bool) -> None:
     """Show one finding: what was promised, what came back, and the workload.
 
-    Example: powercut triage show btrfs-data-1c7e
+    Example: powercut triage show btrfs-data-1c7e --timeline
     """
-    saved = _load(directory, finding)
+    place = find_finding(directory, finding)
     if as_json:
-        more = {"violations": list(saved.finding.violations), "facts": dict(saved.finding.facts)}
-        click.echo(json.dumps(saved.finding.summary() | more))
+        facts = load_facts(place)
+        more = {"violations": list(facts.violations), "facts": dict(facts.facts), "reason": facts.reason}
+        click.echo(json.dumps(facts.summary() | more))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        log = load_run_log(saved.directory, Path(scratch))
-    for line in describe(saved, log):
+    dossier = load_dossier(place)
+    lines: list[str] = [] if timeline or device_log else list(describe(dossier.saved, dossier.log))
+    if timeline:
+        lines += render_timeline(build_timeline(dossier), shutil.get_terminal_size((110, 24)).columns)
+    if device_log:
+        lines += describe_log(dossier)
+    for line in lines:
         click.echo(line)
+
+
+@triage_group.command("diff")
+@click.argument("finding")
+@directory_option
+@json_option
+def diff_command(finding: str, directory: Path, as_json: bool) -> None:
+    """Compare what had to be there after the crash with what recovery showed.
+
+    Example: powercut triage diff btrfs-data-1c7e
+    """
+    dossier = load_dossier(find_finding(directory, finding))
+    if as_json:
+        for row in diff_tree(dossier):
+            click.echo(json.dumps(asdict(row)))
+        return
+    for line in describe_diff(dossier):
+        click.echo(line)
+
+
+@triage_group.command("mark")
+@click.argument("finding")
+@click.argument("status", type=click.Choice(STATUSES))
+@click.option("--reason", default="", metavar="TEXT", help="Why; shown with the finding.")
+@directory_option
+def mark_command(finding: str, status: str, reason: str, directory: Path) -> None:
+    """Say what a finding is. It is kept with the finding.
+
+    Example: powercut triage mark btrfs-data-1c7e duplicate --reason "same as btrfs-data-77aa"
+    """
+    with open_index(directory) as index:
+        place = index.find(finding)
+        marked = replace(load_facts(place), status=status, reason=reason)
+        write_facts(place, marked)
+        index.put_finding(marked)
+    click.echo(f"{marked.id}: {marked.status}")
 
 
 @triage_group.command("repro")
@@ -79,7 +140,7 @@ def repro_command(ctx: click.Context, finding: str, times: int, directory: Path,
 
     Exit status 1 if either shows it. Example: powercut triage repro btrfs-data-1c7e --times 20
     """
-    saved = _load(directory, finding)
+    saved = load_finding(find_finding(directory, finding))
     facts, workload = saved.finding, saved.workload
     recorder = facts.recorder or "auto"
     prepare((workload.fs,), recorder)
@@ -87,6 +148,8 @@ def repro_command(ctx: click.Context, finding: str, times: int, directory: Path,
     hits = 0
     with open_lane(recorder) as lane:
         again = recheck(lane, saved)
+        if again is not None and again.recovery.tree is not None:
+            write_tree(saved.directory, again.recovery.tree)
         if not as_json:
             click.echo(_state_line(saved, again is not None))
         for number, attempt in enumerate(
@@ -102,9 +165,10 @@ def repro_command(ctx: click.Context, finding: str, times: int, directory: Path,
     ctx.exit(ExitCode.FINDING if hits or again else ExitCode.NOTHING_FOUND)
 
 
-def _load(directory: Path, finding: str) -> Saved:
+def find_finding(directory: Path, finding: str) -> Path:
+    """The directory of the finding whose id begins so."""
     with open_index(directory) as index:
-        return load_finding(index.find(finding))
+        return index.find(finding)
 
 
 def _state_line(saved: Saved, forbidden: bool) -> str:

@@ -26,6 +26,8 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     yield f"bucket {finding.bucket}" + (f"  (planted: {finding.canary})" if finding.canary else "")
     if finding.known:
         yield describe_known(finding.known)
+    if finding.reason:
+        yield f"{finding.status}: {finding.reason}"
     if finding.facts:
         yield "facts " + " ".join(f"{name}={value}" for name, value in sorted(finding.facts.items()))
     for violation in finding.violations:

@@ -118,6 +118,16 @@ def cut_at(entries: tuple[Entry, ...], point: int, history: History) -> Cut:
     return Cut(returned, invoked)
 
 
+def cut_of(entries: tuple[Entry, ...], state: CrashState, history: History) -> Cut:
+    """The cut at which a state is judged; later cuts, in recovery, change nothing about it.
+
+    After the clean unmount, which ends every log, nothing may be missing.
+    """
+    if state == CrashState(len(entries), Kept.EVERYTHING):
+        return LIVE
+    return cut_at(entries, state.point, history)
+
+
 def _next_begin_ns(history: History, op: int) -> int:
     """When the actor of `op` began its next op, or after the last op of the setup the first actor."""
     marked, following = history.by_id.get(op), history.by_id.get(op + 1)

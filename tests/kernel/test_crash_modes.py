@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.again import build_state, crash_again, record_recovery
-from fuzzer.campaign.examine import Reexamination, cut_of, examine, examine_one, faults_for
+from fuzzer.campaign.examine import Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examiner, Forbidden, Place
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import load_finding, make_finding, save_finding
@@ -23,7 +23,7 @@ from fuzzer.campaign.smallest import smallest
 from fuzzer.errors import InputError
 from fuzzer.state.recovery import Recovery
 from fuzzer.workload.text import parse
-from fuzzer.writelog.crash import NO_FAULTS, Again, CrashState, Cut, Faults, Kept, StateBuilder
+from fuzzer.writelog.crash import NO_FAULTS, Again, CrashState, Cut, Faults, Kept, StateBuilder, cut_of
 from fuzzer.writelog.format import log_digest
 from fuzzer.writelog.points import Plan, Points, crash_points, parse_plan
 from fuzzer.writelog.recipe import format_recipe, parse_recipe
@@ -113,11 +113,11 @@ def test_recovery_is_cut_at_its_own_writes(fs: str, executed: Callable[[str], Ex
         assert any(entry.is_flush for entry in log.entries)
         examiner = _Watched(lane, _look(execution), judge, file)
         examiner.places = []
-        place = Place(state, cut_of(execution, state), image)
+        place = Place(state, cut_of(execution.log.entries, state, execution.history), image)
         crash_again(lane, examiner, [place], random.Random(1), lambda: False)
     states = [one.state for one in examiner.places if one.state is not None]
     assert {_depth(one) for one in states} == {1, 2}
-    assert set(asked) == {cut_of(execution, state)}
+    assert set(asked) == {cut_of(execution.log.entries, state, execution.history)}
     assert len({one.image.digest for one in examiner.places if one.image}) > 4
     start = execution.log.start
     for one, state in zip(examiner.places, states, strict=True):

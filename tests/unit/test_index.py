@@ -86,12 +86,13 @@ def test_settings_totals_and_hits_last(tmp_path: Path) -> None:
     with open_index(tmp_path, create=True) as index:
         assert index.setting("seed", "5") == "5"
         for _ in range(2):
-            index.add_counts({"workloads": 3, "crash_states": 35, "event": "ignored", **_tally().to_json()})
+            index.add_counts({"workloads": 3, "crash_states": 35, "seconds": 2.5, **_tally().to_json()})
         assert [index.count_hit("b"), index.count_hit("b")] == [1, 2]
     with open_index(tmp_path) as index:
         assert index.setting("seed", "6") == "5"
         assert index.totals() == {
             **{"workloads": 6, "crash_states": 70, "unique_states": 0, "judged": 12, "no_promise": 6},
+            "busy_ms": 5000,
             **{"judged_by_rule/data": 4, "judged_by_rule/size": 8},
             **{"no_promise_reasons/data: it moved": 2, "no_promise_reasons/size: no reason given": 4},
         }
