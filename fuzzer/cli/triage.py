@@ -17,9 +17,11 @@ from fuzzer.campaign.session import prepare
 from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
+from fuzzer.triage.campaignreport import html_campaign
 from fuzzer.triage.dossier import load_dossier
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
+from fuzzer.triage.report import html_report, mail_report
 from fuzzer.triage.show import describe
 from fuzzer.triage.timeline import build_timeline, render_timeline
 from fuzzer.triage.treediff import describe_diff, diff_tree
@@ -127,6 +129,34 @@ def mark_command(finding: str, status: str, reason: str, directory: Path) -> Non
         write_facts(place, marked)
         index.put_finding(marked)
     click.echo(f"{marked.id}: {marked.status}")
+
+
+@triage_group.command("report")
+@click.argument("finding", default="")
+@click.option("--mail", is_flag=True, help="Print a mail of at most 60 lines instead.")
+@directory_option
+@json_option
+def report_command(finding: str, mail: bool, directory: Path, as_json: bool) -> None:
+    """Write a page about a finding (report.html beside it), or about the campaign if none is named.
+
+    Example: powercut triage report btrfs-data-1c7e --mail
+    """
+    if mail and not finding:
+        raise click.UsageError("--mail is about one finding: name it")
+    if mail:
+        text = mail_report(load_dossier(find_finding(directory, finding)))
+        click.echo(json.dumps({"mail": text}) if as_json else text, nl=as_json)
+        return
+    if finding:
+        place = find_finding(directory, finding)
+        text = html_report(load_dossier(place))
+    else:
+        place = directory
+        with open_index(directory) as index:
+            text = html_campaign(index)
+    path = place / "report.html"
+    path.write_text(text)
+    click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 
 @triage_group.command("repro")

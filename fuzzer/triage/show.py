@@ -13,6 +13,7 @@ from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.recipe import say_state
 from oracles.kernel_log import is_alarm
 
+_MINIMIZED = "minimized.workload"
 _MAX_KERNEL_LINES = 12
 _NEIGHBOURS = 6
 """Ops shown around the sync call."""
@@ -47,19 +48,24 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
 
 
 def _describe_workload(saved: Saved) -> Iterator[str]:
-    """The minimized one, if there is one: the other is in the finding's directory."""
-    minimized = saved.directory / "minimized.workload"
-    if minimized.exists():
+    if (saved.directory / _MINIMIZED).exists():
         yield f"minimized from {saved.finding.ops} ops:"
-        yield from minimized.read_text().splitlines()
-    else:
-        yield from format_workload(saved.workload).splitlines()
+    yield from workload_lines(saved)
+
+
+def workload_lines(saved: Saved) -> list[str]:
+    """The minimized one, if there is one: the other is in the finding's directory."""
+    minimized = saved.directory / _MINIMIZED
+    return (minimized.read_text() if minimized.exists() else format_workload(saved.workload)).splitlines()
+
+
+def alarm_lines(lines: list[str]) -> list[str]:
+    """From the first alarm on; file systems log every mount, which helps nobody."""
+    return lines[next((number for number, line in enumerate(lines) if is_alarm(line)), len(lines)) :]
 
 
 def _describe_kernel_log(lines: list[str]) -> Iterator[str]:
-    """From the first alarm on; file systems log every mount, which helps nobody."""
-    first = next((number for number, line in enumerate(lines) if is_alarm(line)), len(lines))
-    alarm = lines[first:]
+    alarm = alarm_lines(lines)
     if alarm:
         yield ""
         yield "kernel log:"

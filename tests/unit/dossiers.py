@@ -51,7 +51,12 @@ def btrfs_leaf(owner: int, *inodes: int) -> bytes:
 
 
 def make_dossier(
-    *, kept: Kept = Kept.NOTHING, log: bool = True, tree: bool = True, name: str = EVIL
+    *,
+    kept: Kept = Kept.NOTHING,
+    log: bool = True,
+    tree: bool = True,
+    name: str = EVIL,
+    directory: Path = Path("nowhere"),
 ) -> Dossier:
     """`write` is lost although `fsync` returned; the file `name` was made after the cut."""
     script = Script(
@@ -93,5 +98,5 @@ def make_dossier(
     )
     ops = tuple(event.op for event in script.history.events)
     workload = Workload(fs="btrfs", actors=(Actor("one", ops),))
-    saved = Saved(finding, workload, state, script.history, Path("nowhere"))
+    saved = Saved(finding, workload, state, script.history, directory)
     return Dossier(saved, run_log if log else None, found if tree else None)
