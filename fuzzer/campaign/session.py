@@ -34,9 +34,14 @@ def origin(*, points: str, canary: str, recorder: str, contract: str = OWN) -> O
         contract=contract,
         recorder=recorder,
         kernel=platform.release(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         command=shlex.join(["powercut", *sys.argv[1:]]),
     )
+
+
+def now() -> str:
+    """The time findings are given, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def default_jobs() -> int:

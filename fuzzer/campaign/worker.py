@@ -23,6 +23,7 @@ from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
 from fuzzer.campaign.queue import Queue
+from fuzzer.campaign.session import now
 from fuzzer.campaign.smallest import smallest
 from fuzzer.campaign.source import Source
 from fuzzer.errors import HangError, InputError
@@ -162,7 +163,7 @@ class _Worker:
 
     def _origin(self, execution: Execution, forbidden: Forbidden, plan: Plan) -> Origin:
         """A finding counts for the canary only if the same state is allowed without the damage."""
-        origin = replace(self.options.origin, points=str(plan))
+        origin = replace(self.options.origin, points=str(plan), created=now())
         if not origin.canary:
             return origin
         state = forbidden.state

@@ -36,10 +36,10 @@ def entry_fates(entries: Sequence[Entry], start: int, state: CrashState | None) 
     torn = {one.entry for one in state.torn}
 
     def fate(entry: Entry) -> Fate:
-        if not entry.length:
-            return Fate.NONE
         if entry.index >= state.point:
             return Fate.AFTER
+        if not entry.length:
+            return Fate.NONE
         if entry.index not in at_stake:
             return Fate.DURABLE
         if entry.index in torn:

@@ -81,7 +81,7 @@ def test_log_lines_say_what_and_its_fate() -> None:
         (1, "flush", Fate.NONE),
         (2, "data of a at 0..4096 by `write a 0 4K` (actor 1, op 2)", Fate.LOST),
         (3, "log tree leaf (generation 8; logs a, inode 9999)", Fate.LOST),
-        (4, "flush", Fate.NONE),
+        (4, "flush", Fate.AFTER),
         (5, "superblock, generation 7, log tree at 2097152", Fate.AFTER),
     ]
     text = "\n".join(describe_log(make_dossier(name="a")))
