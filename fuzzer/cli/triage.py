@@ -18,7 +18,7 @@ from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
 from fuzzer.triage.campaignreport import html_campaign
-from fuzzer.triage.dossier import load_dossier
+from fuzzer.triage.dossier import load_device_log, load_dossier
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
 from fuzzer.triage.report import html_report, mail_report
@@ -85,12 +85,13 @@ def show_command(finding: str, timeline: bool, device_log: bool, directory: Path
         more = {"violations": list(facts.violations), "facts": dict(facts.facts), "reason": facts.reason}
         click.echo(json.dumps(facts.summary() | more))
         return
-    dossier = load_dossier(place)
-    lines: list[str] = [] if timeline or device_log else list(describe(dossier.saved, dossier.log))
-    if timeline:
-        lines += render_timeline(build_timeline(dossier), shutil.get_terminal_size((110, 24)).columns)
-    if device_log:
-        lines += describe_log(dossier)
+    if not (timeline or device_log):
+        lines = list(describe(load_finding(place), load_device_log(place)))
+    else:
+        dossier, lines = load_dossier(place), []
+        width = shutil.get_terminal_size((110, 24)).columns
+        lines += render_timeline(build_timeline(dossier), width) if timeline else ()
+        lines += describe_log(dossier) if device_log else ()
     for line in lines:
         click.echo(line)
 

@@ -91,10 +91,13 @@ def _requests(saved: Saved, log: RunLog | None, versions: Versions) -> Iterator[
 
 def load_dossier(directory: Path) -> Dossier:
     """Read a finding with its log and its tree. InputError names the file that is wrong."""
-    saved = load_finding(directory)
+    return Dossier(load_finding(directory), load_device_log(directory), load_tree(directory))
+
+
+def load_device_log(directory: Path) -> RunLog | None:
+    """The log of a finding, in memory; None if it was not kept."""
     with tempfile.TemporaryDirectory() as scratch:
-        log = load_run_log(directory, Path(scratch))
-    return Dossier(saved, log, load_tree(directory))
+        return load_run_log(directory, Path(scratch))
 
 
 def _names(versions: Versions) -> Names:

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from oracle_cases import Has, Script, make_tree
 
-from fuzzer.campaign.finding import Finding, Saved
+from fuzzer.campaign.examiner import Forbidden
+from fuzzer.campaign.execute import Execution
+from fuzzer.campaign.finding import Finding, Saved, save_finding
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.dossier import Dossier
 from fuzzer.workload.model import Actor, Workload
 from fuzzer.writelog.crash import CrashState, Kept, cut_of
 from fuzzer.writelog.format import format_entry, format_super, parse_log
+from fuzzer.writelog.image import Image
 from fuzzer.writelog.joined import RunLog, split_log
 from fuzzer.writelog.model import MARK_END, MARK_MKFS, SECTOR_BYTES, Flag
-from oracles import build_versions, judge, profile_for
+from oracles import Judgement, build_versions, judge, profile_for
 
 EVIL = "<script>x"
 LOG_OWNER = (1 << 64) - 6
@@ -100,3 +103,12 @@ def make_dossier(
     workload = Workload(fs="btrfs", actors=(Actor("one", ops),))
     saved = Saved(finding, workload, state, script.history, directory)
     return Dossier(saved, run_log if log else None, found if tree else None)
+
+
+def save(dossier: Dossier, campaign: Path) -> Path:
+    """Write the finding the way a campaign does."""
+    saved = dossier.saved
+    assert dossier.log is not None
+    execution = Execution(saved.workload, saved.history, Image(0), dossier.log, Recovery())
+    forbidden = Forbidden(saved.state, Judgement((), 0, 0), Recovery(tree=dossier.tree))
+    return save_finding(campaign / "findings", saved.finding, execution, forbidden)

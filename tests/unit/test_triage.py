@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from dossiers import make_dossier, save
 
 from fuzzer.campaign.finding import Finding, load_facts, write_facts
 from fuzzer.campaign.index import open_index
 from fuzzer.cli.triage import triage_group
 from fuzzer.errors import InputError
+from fuzzer.triage.dossier import load_dossier
+from fuzzer.triage.treediff import diff_tree
 
 _MANY, _STATES = 5_000, 100_000
 _LIMIT_S = 1.0
@@ -83,6 +86,41 @@ def test_a_damaged_violation_is_refused(campaign: Path, violation: object) -> No
     (place / "finding.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match="not a finding"):
         load_facts(place)
+
+
+def test_a_finding_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    dossier = make_dossier(name="a")
+    again = load_dossier(save(dossier, tmp_path))
+    assert again.tree == dossier.tree
+    assert (again.cut, again.saved.state) == (dossier.cut, dossier.saved.state)
+    assert [r.decoded for r in again.requests] == [r.decoded for r in dossier.requests]
+    assert diff_tree(again) == diff_tree(dossier)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("show", "promised: data durable by completed `fsync a`"),
+        ("show --timeline", "promised: fsync a"),
+        ("show --log", "data of a at 0..4096 by `write a 0 4K` (actor 1, op 2)  [lost]"),
+        ("diff", "! a 0..4096"),
+        ("diff --json", '"broken": true'),
+        ("report --mail", "Subject: btrfs"),
+        ("report", "report.html"),
+    ],
+)
+def test_every_command_shows_it(tmp_path: Path, words: str, shown: str) -> None:
+    save(make_dossier(name="a"), tmp_path)
+    command, *options = words.split()
+    assert any(shown in line for line in _run(tmp_path, command, "btrfs-data", *options))
+
+
+def test_a_damaged_tree_is_refused_by_name(tmp_path: Path) -> None:
+    place = save(make_dossier(name="a"), tmp_path)
+    (place / "tree.json").write_text("[]")
+    with pytest.raises(InputError, match="not a tree") as caught:
+        load_dossier(place)
+    assert caught.value.place == str(place / "tree.json")
 
 
 def test_large_campaigns_answer_in_a_second(tmp_path: Path) -> None:
