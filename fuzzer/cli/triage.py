@@ -25,6 +25,7 @@ from fuzzer.triage.report import html_report, mail_report
 from fuzzer.triage.show import describe
 from fuzzer.triage.timeline import build_timeline, render_timeline
 from fuzzer.triage.treediff import describe_diff, diff_tree
+from fuzzer.triage.web import LOOPBACK, serve
 from fuzzer.writelog.points import parse_plan
 
 
@@ -158,6 +159,20 @@ def report_command(finding: str, mail: bool, directory: Path, as_json: bool) -> 
     path = place / "report.html"
     path.write_text(text)
     click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@triage_group.command("web")
+@click.option("--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="Port.")
+@directory_option
+def web_command(port: int, directory: Path) -> None:
+    """Browse the campaign's database at http://127.0.0.1:PORT, for reading only (needs powercut[web]).
+
+    Example: powercut triage web --port 9000
+    """
+    with open_index(directory):
+        pass  # What is on disk and not in the database yet is entered.
+    click.echo(f"http://{LOOPBACK}:{port}/campaign/findings", err=True)
+    serve(directory, port)
 
 
 @triage_group.command("repro")
