@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.campaign.execute import Execution, execute
@@ -27,7 +28,10 @@ def save_recording(directory: Path, execution: Execution) -> None:
     draft = directory.with_name(f".{directory.name}")
     draft.mkdir()
     write_joined(draft / _LOG, execution.log)
-    rest = (execution.workload, execution.history, execution.live, execution.views)
+    # The clock tick of an emulated machine comes as late as that machine is kept waiting, and times of
+    # files with it: nothing can be said of them.
+    history = replace(execution.history, realtime_ns=0)
+    rest = (execution.workload, history, execution.live, execution.views)
     (draft / _REST).write_bytes(pickle.dumps(rest))
     (draft / _HITS).write_text(json.dumps(read_hits()))
     draft.rename(directory)
