@@ -21,8 +21,8 @@ from fuzzer.kernel.sweep import sweep
 from fuzzer.kernel.workarea import RUN_VARIABLE, RunArea
 from fuzzer.writelog.format import Log, read_log
 from fuzzer.writelog.joined import split_log
-from fuzzer.writelog.marks import marks_before
-from fuzzer.writelog.model import MARK_MKFS
+from fuzzer.writelog.marks import PROGRAM_MARK_PREFIX, marks_before
+from fuzzer.writelog.model import MARK_MKFS, Entry
 
 pytestmark = pytest.mark.kernel
 
@@ -83,6 +83,10 @@ def _said(log: Log) -> tuple[bytes, ...]:
     return marks_before(run.entries[run.start :])
 
 
+def _is_said(entry: Entry) -> bool:
+    return entry.mark.startswith(PROGRAM_MARK_PREFIX)
+
+
 def test_a_program_is_recorded_and_its_log_replayed(tmp_path: Path, fs: str) -> None:
     code = (
         _SYNCED_FILES + "\nprint('spoken', os.getcwd() == os.environ['POWERCUT_MOUNT'])\nraise SystemExit(3)"
@@ -118,6 +122,9 @@ def test_what_is_announced_too_early_is_found(tmp_path: Path, fs: str) -> None:
     found = str(finding["found"])
     assert found.startswith("looking")
     assert "FileNotFoundError" in found
+    # The first mark is enough, though the image is the one that was fine before it.
+    first = next(e for e in read_log(tmp_path / "log", mapped=False).entries if _is_said(e))
+    assert finding["state"] == {"crash": 1, "point": first.index + 1, "kept": "nothing"}
     assert len(_powercut("replay", "log", "--check", check, cwd=tmp_path).stdout.splitlines()) == 1
 
 
