@@ -43,6 +43,9 @@ STATUSES = ("new", "known", "duplicate", "not-a-bug", "fixed")
 _MAX_LOG_BYTES = 256 << 20
 """Larger logs are not kept with the finding; the workload can still be run again."""
 
+MINIMIZED = "minimized"
+"""Directory in a finding of the last run that showed it while it was minimized: a finding of its own."""
+
 _TREE = "tree.json"
 _RECOVERY_LOG = "recovery-{}.log"
 

@@ -18,7 +18,7 @@ from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
 from fuzzer.triage.campaignreport import html_campaign
-from fuzzer.triage.dossier import load_device_log, load_dossier
+from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
 from fuzzer.triage.report import html_report, mail_report
@@ -141,17 +141,19 @@ def mark_command(finding: str, status: str, reason: str, directory: Path) -> Non
 def report_command(finding: str, mail: bool, directory: Path, as_json: bool) -> None:
     """Write a page about a finding (report.html beside it), or about the campaign if none is named.
 
+    Of a minimized finding the minimized run is reported.
+
     Example: powercut triage report btrfs-data-1c7e --mail
     """
     if mail and not finding:
         raise click.UsageError("--mail is about one finding: name it")
     if mail:
-        text = mail_report(load_dossier(find_finding(directory, finding)))
+        text = mail_report(load_smallest(find_finding(directory, finding)))
         click.echo(json.dumps({"mail": text}) if as_json else text, nl=as_json)
         return
     if finding:
         place = find_finding(directory, finding)
-        text = html_report(load_dossier(place))
+        text = html_report(load_smallest(place))
     else:
         place = directory
         with open_index(directory) as index:
@@ -224,7 +226,7 @@ def _state_line(saved: Saved, forbidden: bool) -> str:
 
 
 def _remember(directory: Path, saved: Saved, hits: int, times: int) -> None:
-    finding = replace(saved.finding, reproduced=(hits, times))
+    finding = replace(load_facts(saved.directory), reproduced=(hits, times))
     write_facts(saved.directory, finding)
     with open_index(directory) as index:
         index.put_finding(finding)

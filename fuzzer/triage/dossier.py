@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fuzzer.campaign.finding import Saved, load_finding, load_run_log, load_tree
+from fuzzer.campaign.finding import MINIMIZED, Saved, load_facts, load_finding, load_run_log, load_tree
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.state.inode import inode_number
 from fuzzer.state.stamps import file_tag
@@ -92,6 +92,17 @@ def _requests(saved: Saved, log: RunLog | None, versions: Versions) -> Iterator[
 def load_dossier(directory: Path) -> Dossier:
     """Read a finding with its log and its tree. InputError names the file that is wrong."""
     return Dossier(load_finding(directory), load_device_log(directory), load_tree(directory))
+
+
+def load_smallest(directory: Path) -> Dossier:
+    """The minimized run of a finding, under the finding's own name; the finding itself if there is none."""
+    minimized = directory / MINIMIZED
+    if not (minimized / "finding.json").exists():
+        return load_dossier(directory)
+    small, whole = load_dossier(minimized), load_facts(directory)
+    called = {key: getattr(whole, key) for key in ("id", "status", "reason", "command", "created", "ops")}
+    finding = replace(small.saved.finding, **called)
+    return Dossier(replace(small.saved, finding=finding), small.log, small.tree)
 
 
 def load_device_log(directory: Path) -> RunLog | None:

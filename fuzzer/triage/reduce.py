@@ -14,7 +14,16 @@ from pathlib import Path
 from fuzzer.campaign.examine import Care, examine
 from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution, execute
-from fuzzer.campaign.finding import Finding, Origin, Saved, make_finding, save_finding, write_facts
+from fuzzer.campaign.finding import (
+    MINIMIZED,
+    Finding,
+    Origin,
+    Saved,
+    load_facts,
+    make_finding,
+    save_finding,
+    write_facts,
+)
 from fuzzer.campaign.lane import Lane
 from fuzzer.errors import InputError
 from fuzzer.triage.bucket import planted
@@ -114,7 +123,8 @@ def _keep(saved: Saved, result: Reduced, runner: _Runner) -> None:
     """Write the workload, and the last run that showed the finding as a finding of its own."""
     text = format_workload(result.workload)
     (saved.directory / "minimized.workload").write_text(text)
-    write_facts(saved.directory, replace(saved.finding, reproduced=_pair(result.before)))
+    # What was marked meanwhile stays.
+    write_facts(saved.directory, replace(load_facts(saved.directory), reproduced=_pair(result.before)))
     if runner.last is None or runner.last[0] != text:
         return
     _, execution, forbidden = runner.last
@@ -142,4 +152,4 @@ def _pair(rate: Rate) -> tuple[int, int]:
 
 def minimized_directory(finding: Path) -> Path:
     """Where the minimized finding is kept, given the directory of the original."""
-    return finding / "minimized"
+    return finding / MINIMIZED

@@ -14,10 +14,11 @@ from fuzzer.triage.dossier import Dossier
 from fuzzer.triage.html import Html, element, page, section, table
 from fuzzer.triage.known import describe_known
 from fuzzer.triage.logview import LogLine, log_lines
-from fuzzer.triage.show import alarm_lines, workload_lines
+from fuzzer.triage.show import alarm_lines
 from fuzzer.triage.svg import draw_timeline
 from fuzzer.triage.timeline import build_timeline
 from fuzzer.triage.treediff import DiffRow, diff_tree
+from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.fate import Fate
 from fuzzer.writelog.recipe import say_state
 
@@ -57,7 +58,7 @@ def html_report(dossier: Dossier) -> str:
         ),
         section("Promised and recovered", _diff(diff_tree(dossier))),
         section("Device log", _log(dossier)),
-        section("Workload", element("pre", "\n".join(workload_lines(dossier.saved)))),
+        section("Workload", element("pre", format_workload(dossier.saved.workload))),
     ]
     if kernel:
         parts.append(section("Kernel log", element("pre", kernel)))
@@ -125,10 +126,9 @@ def _log_rows(dossier: Dossier, lines: tuple[LogLine, ...]) -> Iterator[tuple[st
 
 
 def _reproduce(dossier: Dossier) -> Iterator[str]:
-    finding, saved = dossier.saved.finding, dossier.saved
+    finding = dossier.saved.finding
     yield f"powercut triage repro {finding.id} --times 20   # the recorded crash state, then 20 runs"
-    name = "minimized" if (saved.directory / "minimized.workload").exists() else "repro"
-    yield f"powercut run {name}.workload --fs {finding.fs} --repeat 20   # only the workload above"
+    yield f"powercut run FILE --fs {finding.fs} --repeat 20   # only the workload above, put into FILE"
     if finding.command:
         yield f"# found by: {finding.command}"
 
@@ -175,7 +175,7 @@ def _options(dossier: Dossier) -> str:
 def _bare(dossier: Dossier) -> Iterator[str]:
     """The workload from its first block on: title, seed and size say nothing about the bug."""
     blocks = False
-    for line in workload_lines(dossier.saved):
+    for line in format_workload(dossier.saved.workload).splitlines():
         blocks = blocks or line.startswith(("setup", "actor"))
         if blocks and line:
             yield line

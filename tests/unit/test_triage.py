@@ -14,7 +14,7 @@ from fuzzer.campaign.finding import Finding, load_facts, write_facts
 from fuzzer.campaign.index import open_index
 from fuzzer.cli.triage import triage_group
 from fuzzer.errors import InputError
-from fuzzer.triage.dossier import load_dossier
+from fuzzer.triage.dossier import load_dossier, load_smallest
 from fuzzer.triage.treediff import diff_tree
 
 _MANY, _STATES = 5_000, 100_000
@@ -113,6 +113,18 @@ def test_every_command_shows_it(tmp_path: Path, words: str, shown: str) -> None:
     save(make_dossier(name="a"), tmp_path)
     command, *options = words.split()
     assert any(shown in line for line in _run(tmp_path, command, "btrfs-data", *options))
+
+
+def test_a_report_is_about_the_minimized_run(tmp_path: Path) -> None:
+    place = save(make_dossier(name="large"), tmp_path)
+    assert load_smallest(place).saved.directory == place
+    save(make_dossier(name="small"), tmp_path / "other").rename(place / "minimized")
+    _run(tmp_path, "mark", "btrfs-data", "known", "--reason", "seen before")
+    small = load_smallest(place)
+    assert (small.saved.finding.id, small.saved.finding.reason) == (place.name, "seen before")
+    text = "\n".join(_run(tmp_path, "report", "--mail", "btrfs-data"))
+    assert "fsync small" in text
+    assert "large" not in text
 
 
 def test_a_damaged_tree_is_refused_by_name(tmp_path: Path) -> None:
