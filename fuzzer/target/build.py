@@ -76,7 +76,7 @@ def build(variant: str, *, jobs: int, say: Say) -> Kernel:
     objects.mkdir(parents=True, exist_ok=True)
     make = ("nice", "-n", "10", "make", "-s", "-C", str(source), f"O={objects}", "ARCH=x86_64", f"-j{jobs}")
     _configure(make, objects, VARIANTS[variant])
-    say(f"compiling {name} with {jobs} jobs (the first time it takes about 17 minutes of processor time)")
+    say(f"compiling {name} with {jobs} jobs (the first time it takes about 11 minutes of processor time)")
     run((*make, "bzImage"), timeout_s=_MAKE_S)
     release = run((*make, "kernelrelease"), timeout_s=60).stdout.strip()
     directory = store() / name

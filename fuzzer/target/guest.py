@@ -24,7 +24,10 @@ from fuzzer.kernel import libc
 from fuzzer.kernel.process import wait_until
 
 JOB, READY = "job.json", "ready"
-MODULES = ("loop", "fuse", "dm-log-writes", "dm-flakey", "dm-delay", "dm-thin-pool", "btrfs", "xfs")
+MODULES = (
+    "crc32c_generic",  # libcrc32c does not load without it, and modules.dep does not say so
+    *("loop", "fuse", "dm-log-writes", "dm-flakey", "dm-delay", "dm-thin-pool", "btrfs", "xfs"),
+)
 SWITCH = "powercut_"
 """How the parameters of our patches begin (corpus/switches.patch); those of counters end in `_hits`."""
 
