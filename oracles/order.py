@@ -20,10 +20,18 @@ from oracles.case import Case, Rule, Tally
 from oracles.floors import Floors, compute_floors
 from oracles.names import check_names, check_not_lost, name_makers
 from oracles.profile import Order
+from oracles.renames import check_rename_atomic, check_rename_whole
 from oracles.size import size_makers
 from oracles.verdict import Violation
 
-_CHECKS = (check_names, check_not_lost, check_mode, check_xattrs)
+_CHECKS = (
+    check_names,
+    check_not_lost,
+    check_rename_atomic,
+    check_rename_whole,
+    check_mode,
+    check_xattrs,
+)
 
 _MAKERS = (name_makers, mode_makers, xattr_makers, size_makers)
 """Each gives, for everything it finds in the tree, the ops that can have made it so."""
@@ -33,13 +41,10 @@ def check_order(case: Case) -> Iterator[Violation]:
     """Promise: metadata is recovered in the order it was committed in (source `order`)."""
     if not _is_ordered(case):
         return
-    witness = _witness(case)
-    if witness is None:
+    strict = _strict(case)
+    if strict is case:
         return
     case.tally.judged += 1
-    shown = (witness.begin_ns, witness.id)
-    floors = compute_floors(case.versions, case.floors.cut, case.profile, shown)
-    strict = replace(case, tally=Tally(), history=(case.versions, floors))
     found = [violation for check in _CHECKS for violation in check(strict)]
     if found:
         plain = replace(case, tally=Tally())
@@ -47,6 +52,23 @@ def check_order(case: Case) -> Iterator[Violation]:
         for violation in found:
             if (violation.rule, violation.subject) not in known:
                 yield replace(violation, rule="order", source=case.profile.source("order"))
+
+
+def _strict(case: Case) -> Case:
+    """The case with all durable that what shows brings along; the same one if nothing shows.
+
+    What is brought along may show that still later ops have been reached: of those that can have made a
+    name what it is the first are out then. With no log to hold single inodes, every rename is whole.
+    """
+    strict, shown = case, (-1, 0)
+    while True:
+        witness = _witness(strict)
+        if witness is None or witness.begin_ns <= shown[0]:
+            return strict
+        shown = (witness.begin_ns, witness.id)
+        floors = compute_floors(case.versions, case.floors.cut, case.profile, shown)
+        profile = replace(case.profile, atomic_moves=True)
+        strict = replace(case, profile=profile, tally=Tally(), history=(case.versions, floors))
 
 
 def _is_ordered(case: Case) -> bool:

@@ -47,13 +47,16 @@ def check_size(case: Case) -> Iterator[Violation]:
 
 
 def size_makers(case: Case) -> Iterator[list[Event]]:
-    """For every file that is not empty, the ops that may have made it as large as it is."""
+    """For every file whose size some op must have set, the ops that may have."""
     for _, node in case.tree.files():
         file = case.versions.files.get(node.inode)
-        if node.kind != "file" or not node.size or file is None or file.born is None:
+        if node.kind != "file" or file is None or file.born is None:
             continue
         if not any(case.floors.visible(event) for event in file.shifted):
-            yield [v.event for v in _Sizes(case, file).all_givers(node.size)]
+            sizes = _Sizes(case, file)
+            since_ns = sizes.otherwise_ns(node.size)
+            if node.size or since_ns >= 0:
+                yield [v.event for v in sizes.all_givers(node.size) if v.event.end_ns >= since_ns]
 
 
 class _Sizes:
@@ -86,6 +89,12 @@ class _Sizes:
             for v in self.versions
         )
 
+    def otherwise_ns(self, size: int) -> int:
+        """Begin of the youngest durable op that left another size than `size`; -1: none."""
+        others = [v for v in self.versions if v.value > size or (v.value < size and not v.raises)]
+        latest_first = sorted(others, key=lambda v: v.event.begin_ns, reverse=True)
+        return next((v.event.begin_ns for v in latest_first if self.sync(v) is not None), -1)
+
     def givers(self, size: int) -> list[SizeVersion]:
         """The two ops that ended last of all that may have left the size at `size`."""
         return list(islice(self._latest_givers(size), 2))
@@ -103,7 +112,7 @@ class _Sizes:
         if version.value in (size, END_OF_FILE):
             # END_OF_FILE: a clone of everything there was, whose length the history does not know
             return True
-        if size % _PARTIAL_UNIT:
+        if size % _PARTIAL_UNIT or not size:
             return False
         # Also inside the gap between the old end and the write: its zeroes are written back like data.
         # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).

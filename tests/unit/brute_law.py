@@ -61,6 +61,7 @@ class Law:
         calls = [e for e in self.events if e.op.is_durability_point]
         self.syncs = [e for e in calls if e.succeeded and e.end_ns < self.cut.returned_before_ns]
         self.failed_syncs = [e for e in calls if e.failed]
+        self._sizes_of: dict[int, frozenset[tuple[int, int]]] = {}
 
     def happened(self, *names: str) -> list[Event]:
         """Ops that may have had an effect."""
@@ -327,30 +328,48 @@ class Law:
     # Size
 
     def sizes(self, inode: int) -> frozenset[int]:
+        return frozenset(size for size, _ in self._sizes(inode))
+
+    def givers(self, inode: int, size: int) -> set[int]:
+        """Ids of the ops that may have made it that large; 0: it may never have been larger than nothing."""
+        return {giver for found, giver in self._sizes(inode) if found == size}
+
+    def _sizes(self, inode: int) -> frozenset[tuple[int, int]]:
+        """(size, id of the op that gave it)."""
+        if inode not in self._sizes_of:
+            self._sizes_of[inode] = self._find_sizes(inode)
+        return self._sizes_of[inode]
+
+    def _find_sizes(self, inode: int) -> frozenset[tuple[int, int]]:
         ops = self.data_ops(inode)
         forced = {e.id: self.forced_up_to(e) for e in ops}
-        found: set[int] = set()
+        found: set[tuple[int, int]] = set()
         for order in self.orders(ops):
-            memory, disk = 0, {0}
+            memory, disk = 0, {(0, 0)}
             for event in order[: self.visible(order)]:
                 memory, disk = self._resized(event, memory, disk)
                 if event.op.name == "truncate" and self._calls(event):
-                    disk = {memory}
+                    disk = {(memory, event.id)}
                 elif event.op.name != "truncate" and forced[event.id] >= span(event)[1]:
-                    disk = {size for size in disk if size >= span(event)[1]}
+                    disk = {(size, giver) for size, giver in disk if size >= span(event)[1]}
             found |= disk
         return frozenset(found)
 
-    def _resized(self, event: Event, memory: int, disk: set[int]) -> tuple[int, set[int]]:
+    def _resized(
+        self, event: Event, memory: int, disk: set[tuple[int, int]]
+    ) -> tuple[int, set[tuple[int, int]]]:
         """Size in memory and what it may be on disk once the op was carried out."""
         _, end = span(event)
-        if event.op.name != "truncate":
-            new = max(memory, end)
-        else:
+        sizes = {size for size, _ in disk}
+        new, more = end, set[int]()
+        if event.op.name == "truncate":
             new = event.op.number("size")
             if self.fs == "btrfs":
-                disk = disk | {n for n in range(0, max(disk), SECTOR) if n > new}
-        return new, disk | {new} | {n for n in range(0, new, SECTOR) if n > min(disk)}
+                more = {n for n in range(0, max(sizes), SECTOR) if n > new}
+        elif end <= memory:
+            return memory, disk
+        more |= {new} | {n for n in range(0, new, SECTOR) if n > min(sizes)}
+        return new, disk | {(size, event.id) for size in more}
 
     # Mode and xattr
 

@@ -6,10 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 
 from brute_history import BLOCK, HALF, PATHS, ROOT, SUB, Key, Tiny
 from brute_law import FOREIGN, FRESH, NOWHERE, SECTOR, Law, span
+from brute_order import Moment, OrderLaw
 
 from fuzzer.state.history import Event
 from fuzzer.state.recovery import Recovery
@@ -19,10 +21,11 @@ from fuzzer.state.xattr_value import xattr_value
 from oracles import PROFILES, RULES, Violation, build_versions
 from oracles.case import Case, Tally
 from oracles.floors import compute_floors
-from oracles.profile import Order
 
 BLOCKS = (0, BLOCK)
 _DEFAULT_MODE = 0o644
+_MIXTURES = 6
+"""Trees made of several moments, per legal assignment of names."""
 
 
 @dataclass
@@ -46,9 +49,9 @@ class Universe:
 
     def __init__(self, tiny: Tiny, rng: random.Random) -> None:
         self.tiny, self.law, self.rng = tiny, Law(tiny), rng
+        self.order = OrderLaw(tiny, self.law)
         self._versions = build_versions(tiny.history)
-        # The order of metadata is a rule of its own (test_oracle_order.py): here objects are judged apart.
-        self._profile = replace(PROFILES[tiny.fs], order=Order.NONE)
+        self._profile = PROFILES[tiny.fs]
         self._floors = compute_floors(self._versions, tiny.cut, self._profile)
         births = [e for e in tiny.history.events if e.op.name == "create" and not e.failed]
         self.inodes = [e.subject or FRESH + e.actor for e in births]
@@ -60,23 +63,86 @@ class Universe:
     # Candidates
 
     def candidates(self) -> Iterator[tuple[str, bool, Shown]]:
-        """(sort, legal, what is shown): all values of every object, with all others legal."""
+        """(sort, legal, what is shown): all values of every object with all others legal, and mixtures of
+        two moments."""
+        for sort, legal, shown in (*self._apart(), *self._mixed()):
+            if sort == "order" or (legal and self.order.applies and not self.in_order(shown)):
+                yield "order", legal and (not self.order.applies or self.in_order(shown)), shown
+            else:
+                yield sort, legal, shown
+
+    def _apart(self) -> Iterator[tuple[str, bool, Shown]]:
         yield from self._names()
         for inode in self.inodes:
             homes = [dict(n) for n in sorted(self.law.names) if inode in dict(n).values()]
             if homes:
                 yield from self._file(inode, self._legal(self.rng.choice(homes)))
 
+    def in_order(self, shown: Shown) -> bool:
+        """True if one moment explains all names, modes, xattrs and sizes."""
+        names = tuple(shown.names.items())
+        values = {(n, what): getattr(f, what) for n, f in shown.files.items() for what in ("mode", "xattr")}
+        sizes = {n: f.size for n, f in shown.files.items()}
+        return any(self.order.explains(m, names, values, sizes) for m in self._at(names))
+
+    def _at(self, names: tuple[tuple[Key, int], ...]) -> list[Moment]:
+        """The moments with these names."""
+        return self._by_names.get(names, [])
+
+    def at_any_moment(self, names: dict[Key, int]) -> Iterator[dict[Key, int]]:
+        """What all names are at the moments at which these are so."""
+        return (dict(found) for found in self._by_names if names.items() <= dict(found).items())
+
+    @cached_property
+    def _by_names(self) -> dict[tuple[tuple[Key, int], ...], list[Moment]]:
+        found: dict[tuple[tuple[Key, int], ...], list[Moment]] = {}
+        for moment in sorted(self.order.moments, key=lambda m: (m.names, sorted(m.done))):
+            found.setdefault(moment.names, []).append(moment)
+        return found
+
+    def _mixed(self) -> Iterator[tuple[str, bool, Shown]]:
+        """Names of one moment, values and sizes of any."""
+        if not self.order.applies:
+            return
+        for names in sorted(self._by_names.keys() & self.law.names):
+            for _ in range(_MIXTURES):
+                shown = self._legal(dict(names))
+                for inode, file in shown.files.items():
+                    values = [self.rng.choice(self.law_values(inode, what)) for what in ("mode", "xattr")]
+                    size = self.rng.choice(sorted(self.law.sizes(inode)))
+                    shown.files[inode] = File(size, file.blocks, *values)
+                yield "order", True, shown
+
+    def law_values(self, inode: int, what: str) -> list[int | None]:
+        return sorted(self.law.values(inode, what), key=lambda v: v or 0)
+
     def _legal(self, names: dict[Key, int]) -> Shown:
-        return Shown(names, {n: self._legal_file(n) for n in set(names.values()) - {0}})
+        """Files that may be seen with these names, as far as the names may be."""
+        shown = Shown(names, {n: self._legal_file(n) for n in set(names.values()) - {0}})
+        if self.order.applies:
+            moments = self._at(tuple(names.items()))
+            for late, moment in product((True, False), self.rng.sample(moments, len(moments))):
+                files = {n: self._as_at(n, f, dict(moment.values), late) for n, f in shown.files.items()}
+                if self._are_legal(files) and self.in_order(Shown(names, files)):
+                    return Shown(names, files)
+        return shown
+
+    def _as_at(self, inode: int, file: File, values: dict[tuple[int, str], int | None], late: bool) -> File:
+        """`late`: as large as it ever was, else as small as can be."""
+        size = file.size if late else min(self.law.sizes(inode))
+        return File(size, file.blocks, values.get((inode, "mode")), values.get((inode, "xattr")))
+
+    def _are_legal(self, files: dict[int, File]) -> bool:
+        return all(
+            getattr(file, what) in self.law.values(n, what)
+            for n, file in files.items()
+            for what in ("mode", "xattr")
+        )
 
     def _legal_file(self, inode: int) -> File:
-        def pick(values: frozenset[int | None]) -> int | None:
-            return self.rng.choice(sorted(values, key=lambda v: v or 0))
-
         blocks = [self.rng.choice(sorted(self.law.block(inode, b))) for b in BLOCKS]
-        size = max(self.law.sizes(inode))
-        return File(size, blocks, pick(self.law.values(inode, "mode")), pick(self.law.values(inode, "xattr")))
+        values = [self.rng.choice(self.law_values(inode, what)) for what in ("mode", "xattr")]
+        return File(max(self.law.sizes(inode)), blocks, *values)
 
     def _names(self) -> Iterator[tuple[str, bool, Shown]]:
         for row in product((0, *self.inodes), repeat=len(PATHS)):

@@ -41,10 +41,14 @@ class OpenCell:
 
 
 def _is_raced(universe: Universe, shown: Shown) -> bool:
-    """The names no race reaches are as in some legal state."""
+    """The names no race reaches are as in some legal state, and so is all else then."""
     raced = raced_names(universe.tiny)
     clear = {key: inode for key, inode in shown.names.items() if key not in raced}
-    return bool(raced) and any(clear.items() <= dict(legal).items() for legal in universe.law.names)
+    states = [dict(names) for names in universe.law.names if clear.items() <= dict(names).items()]
+    ordered = not universe.order.applies or any(
+        universe.in_order(Shown(names, shown.files)) for names in universe.at_any_moment(clear)
+    )
+    return bool(raced) and bool(states) and ordered
 
 
 def _is_nameless_by_time(universe: Universe, shown: Shown) -> bool:
@@ -92,21 +96,21 @@ def _overlap(one: Event, two: Event) -> bool:
 OPEN_CELLS = (
     OpenCell(
         "raced names",
-        frozenset({"names"}),
+        frozenset({"names", "order"}),
         "ops that overlap on a name are judged name by name: which came first is not inferred from what the "
         "others returned, as the inode a look-up told may be another than the call met",
         _is_raced,
     ),
     OpenCell(
         "create cut short",
-        frozenset({"names"}),
+        frozenset({"names", "order"}),
         "an op that never returned may have worked: that its name was taken, so that it cannot have, is not "
         "inferred",
         _may_have_been_refused,
     ),
     OpenCell(
         "rename that did nothing",
-        frozenset({"names"}),
+        frozenset({"names", "order"}),
         "a rename between two names of one inode changes neither (rename(2)); one that overlaps a sync call "
         "is counted as a change all the same, so what was there before is not promised",
         _did_nothing,

@@ -77,6 +77,31 @@ ROWS = (
         unordered=(show("a c"),),
     ),
     Row(
+        "with no log a rename is whole on btrfs too",
+        "1-2 mkdir d\n3-4 create a\n5-6 sync\n7-8 rename a d/a",
+        (show("d a"), show("d d/a=a")),
+        (("order rename-both|names rename-both", show("d a d/a=a")),),
+    ),
+    Row(
+        "what is brought along tells which of two ops made a name, and brings along what was before that",
+        "1-2 create a\n3-4 sync\n5-6 link a b\n7-8 unlink b\n9-10 create c\n11-12 create d\n13-14 link a b",
+        (show("a b=a"), show("a c"), show("a c d"), show("a b=a c d")),
+        (("order missing-name", show("a b=a c")),),
+    ),
+    Row(
+        "a file that is empty again is a witness of its truncate",
+        "1-2 create a\nw: 3-4 write a 0 4096\n5-6 sync\n7-8 create b\n9-10 truncate a 0",
+        (show("a", a=Has("w:0-4096")), show("a b", a=Has("w:0-4096")), show("a b")),
+        (("order missing-name", show("a")),),
+    ),
+    Row(
+        "a size that a durable write overruled is the truncate's",
+        "1-2 create a\nv: 3-4 write a 0 2048\nw: 5-6 write a 2048 2048\n7-8 sync\n9-10 create b\n"
+        "11-12 truncate a 2048",
+        (show("a", a=Has("v:0-2048 w:2048-4096")), show("a b", a=Has("v:0-2048"))),
+        (("order missing-name", show("a", a=Has("v:0-2048"))),),
+    ),
+    Row(
         "a rename to the name the file has already does nothing, and is ordered with nothing",
         "1-2 create a\n3-4 link a b\n5-6 sync\n7-8 create c\n9-10 rename a b\n11-12 fsync .",
         (show("a b=a c"),),
