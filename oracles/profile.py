@@ -27,6 +27,7 @@ class Profile:
     Facts: `stepwise_truncate`: an interrupted truncate may leave any block size in between.
     `atomic_xattr_replace`: a crash never shows the attribute absent while its value is replaced.
     `torn_blocks`: data is written in place, so a block may mix sectors of two moments.
+    `data_before_size`: the size on disk ends where I/O that is done ended.
     `directory_nlink`: `one` (btrfs keeps 1 for directories) or `subdirs` (2 + subdirectories).
 
     Promises: `atomic_moves`: a move to another directory is seen whole or not at all, whatever was
@@ -42,6 +43,7 @@ class Profile:
     atomic_xattr_replace: bool
     atomic_moves: bool
     torn_blocks: bool
+    data_before_size: bool
     directory_nlink: str
     order: Order
     fsync_names: bool = True
@@ -67,6 +69,8 @@ PROFILES = {
         # parent is logged (fs/btrfs/tree-log.c). fstests generic/321 and generic/343 sync the file.
         atomic_moves=False,
         torn_blocks=False,
+        # Extents of the gap before a write, or of any part of it, may come first (no-holes).
+        data_before_size=False,
         directory_nlink="one",
         order=Order.COMMIT,
     ),
@@ -80,6 +84,7 @@ PROFILES = {
         atomic_xattr_replace=False,
         atomic_moves=True,
         torn_blocks=True,
+        data_before_size=True,
         directory_nlink="subdirs",
         order=Order.GLOBAL,
     ),

@@ -53,10 +53,18 @@ def size_makers(case: Case) -> Iterator[list[Event]]:
         if node.kind != "file" or file is None or file.born is None:
             continue
         if not any(case.floors.visible(event) for event in file.shifted):
-            sizes = _Sizes(case, file)
-            since_ns = sizes.otherwise_ns(node.size)
-            if node.size or since_ns >= 0:
-                yield [v.event for v in sizes.all_givers(node.size) if v.event.end_ns >= since_ns]
+            givers = size_givers(case, file, node.size)
+            if givers is not None:
+                yield [giver.event for giver in givers]
+
+
+def size_givers(case: Case, file: FileVersions, size: int) -> list[SizeVersion] | None:
+    """The changes of size that may have left it at `size`; None: it may still be as empty as at first."""
+    sizes = _Sizes(case, file)
+    since_ns = sizes.otherwise_ns(size)
+    if not size and since_ns < 0:
+        return None
+    return [v for v in sizes.all_givers(size) if v.event.end_ns >= since_ns]
 
 
 class _Sizes:

@@ -8,6 +8,8 @@ XFS_SOURCES = {
     "sync": "sync(2): as fsync of every file; fsfreeze(8): a stable image on disk",
     "data": _FSYNC + "xfs_file_fsync() writes the data, then forces the log (fs/xfs/xfs_file.c)",
     "size": _FSYNC + "fstests generic/392, generic/468; size changes only after the data is written",
+    "extension": "Dave Chinner, linux-xfs 30 November 2022 (20221129213436.GG3600936@dread.disaster.area):"
+    " if a write extended the file, the data there is persisted before the size",
     "mode": _FSYNC + "fstests generic/489",
     "xattr": _FSYNC + "fstests generic/066, generic/489, generic/745",
     "name": "fstests generic/321, generic/322, generic/520: the log is forced up to the inode's last change",

@@ -15,7 +15,7 @@ a sync call that returned before the cut, was invoked after the op had returned,
   overwrites may be torn at sectors. After a failed sync call nothing written before it is forced, nor
   anything of a file that has no name.
 - Size: as data. Before it is forced it grows in sectors, up to what the file had in memory; on btrfs a
-  truncate goes down the same way.
+  truncate goes down the same way. What it says of the data: `brute_extension.py`.
 - Mode and xattrs: fsync and sync. On xfs a value that is being replaced may be absent.
 """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
+from brute_extension import is_stored
 from brute_history import BLOCK, HALF, PATHS, ROOT, SUB, Key, Tiny
 from brute_law import FOREIGN, FRESH, NOWHERE, SECTOR, Law, span
 from brute_order import Moment, OrderLaw
@@ -24,6 +25,7 @@ from oracles.floors import compute_floors
 
 BLOCKS = (0, BLOCK)
 _DEFAULT_MODE = 0o644
+_TRIES = 20
 _MIXTURES = 6
 """Trees made of several moments, per legal assignment of names."""
 
@@ -66,8 +68,10 @@ class Universe:
         """(sort, legal, what is shown): all values of every object with all others legal, and mixtures of
         two moments."""
         for sort, legal, shown in (*self._apart(), *self._mixed()):
-            if sort == "order" or (legal and self.order.applies and not self.in_order(shown)):
-                yield "order", legal and (not self.order.applies or self.in_order(shown)), shown
+            if legal and self.order.applies and not self.in_order(shown):
+                yield "order", False, shown
+            elif legal and not self.is_stored(shown):
+                yield "extension", False, shown
             else:
                 yield sort, legal, shown
 
@@ -84,6 +88,9 @@ class Universe:
         values = {(n, what): getattr(f, what) for n, f in shown.files.items() for what in ("mode", "xattr")}
         sizes = {n: f.size for n, f in shown.files.items()}
         return any(self.order.explains(m, names, values, sizes) for m in self._at(names))
+
+    def is_stored(self, shown: Shown) -> bool:
+        return all(is_stored(self.law, n, f.size, f.blocks) for n, f in shown.files.items())
 
     def _at(self, names: tuple[tuple[Key, int], ...]) -> list[Moment]:
         """The moments with these names."""
@@ -140,9 +147,13 @@ class Universe:
         )
 
     def _legal_file(self, inode: int) -> File:
-        blocks = [self.rng.choice(sorted(self.law.block(inode, b))) for b in BLOCKS]
         values = [self.rng.choice(self.law_values(inode, what)) for what in ("mode", "xattr")]
-        return File(max(self.law.sizes(inode)), blocks, *values)
+        size = max(self.law.sizes(inode))
+        for _ in range(_TRIES):
+            blocks = [self.rng.choice(sorted(self.law.block(inode, b))) for b in BLOCKS]
+            if is_stored(self.law, inode, size, blocks):
+                break
+        return File(size, blocks, *values)
 
     def _names(self) -> Iterator[tuple[str, bool, Shown]]:
         for row in product((0, *self.inodes), repeat=len(PATHS)):

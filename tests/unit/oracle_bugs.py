@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from oracle_disk import ROOT, SECTOR, Btrfs, Inode, Xfs
+from oracle_disk import PAGE, ROOT, SECTOR, Btrfs, Inode, Xfs
 from oracle_runner import Runner, Snapshot
 
 from fuzzer.state.stamps import FOREIGN, ZERO
@@ -152,6 +152,34 @@ def _no_fsync(runner: Runner) -> None:
     runner.disk.sync_inode = lambda inode, data_only: None  # type: ignore[method-assign, assignment]
 
 
+def _size_first(runner: Runner) -> None:
+    """The size of an append is in the journal before its data is on disk."""
+    disk = runner.disk
+    write = disk.writeback
+
+    def writeback(inode: int, page: int) -> None:
+        cached = disk.cached(inode)
+        end = min(cached.size, (page + 1) * PAGE)
+        if page in cached.dirty and end > disk.world.inodes[inode].size:
+            disk.set_size(inode, end)
+        write(inode, page)
+
+    disk.writeback = writeback  # type: ignore[method-assign]
+
+
+def _tail_of_zeroes(runner: Runner) -> None:
+    """An append that came after its page was written is in the size (as before Linux 51d20d1dacbe)."""
+    disk = runner.disk
+    store, seen = disk.store_page, dict[tuple[int, int], bytes]()
+
+    def store_page(inode: int, page: int, data: bytes) -> None:
+        if disk.world.inodes[inode].size < min(disk.cached(inode).size, (page + 1) * PAGE):
+            data, seen[inode, page] = seen.get((inode, page), data), data
+        store(inode, page, data)
+
+    disk.store_page = store_page  # type: ignore[method-assign]
+
+
 def _torn_blocks(runner: Runner) -> None:
     """A new block gets the second half of the page of a while ago."""
     disk = runner.disk
@@ -205,6 +233,7 @@ def _expect(*pairs: str) -> frozenset[tuple[str, str]]:
 
 _BINDING = _expect("names missing-name", "names resurrected-name", "names old-binding")
 _DATA = _expect("data old-data", "data lost-to-zero")
+_ZEROS = _expect("extension zeros-inside-size")
 _XATTR = _expect("xattr missing-xattr", "xattr old-xattr")
 
 BUGS = (
@@ -268,6 +297,8 @@ BUGS = (
     Bug("fsync keeps no xattr", _XATTR, in_disk=_no_fsync),
     Bug("msync and O_DSYNC do nothing", _DATA, in_disk=_no_range),
     Bug("sync does nothing", _BINDING, in_disk=_no_sync),
+    Bug("size before data", _ZEROS, in_disk=_size_first, fs=("xfs",)),
+    Bug("a tail of zeroes", _ZEROS, in_disk=_tail_of_zeroes, fs=("xfs",)),
     Bug("torn copy-on-write block", _expect("blocks torn-block"), in_disk=_torn_blocks, fs=("btrfs",)),
     Bug("stale data behind the end of file", _expect("data foreign-data"), in_tree=_stale_behind_the_end),
     Bug("fast fsync loses extents", _DATA, in_disk=_fast_fsync_forgets_extents, fs=("btrfs",)),

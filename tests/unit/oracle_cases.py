@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from oracle_model import UNLIMITED
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
@@ -28,6 +27,9 @@ from oracles import PROFILES, Judgement, Profile, build_versions, judge
 from oracles.versions import Commits
 
 ROOT = 2
+UNLIMITED = 1 << 50
+"""Bytes every file has reserved if a case does not say how many."""
+
 SUBVOLUME = 1 << 64
 """Identity of a subvolume's root: any number, and the subvolume where others have a generation."""
 
@@ -239,10 +241,10 @@ def show(names: str = "", **inodes: Has) -> Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """`bad` pairs a tree with the `rule kind` it must be reported as, or one of several
-    (`|`). The `unordered` trees are `ok` on
-    btrfs, whose log holds single inodes, and forbidden on xfs, which orders metadata. `commits`
-    are those of btrfs that no call in the history is known to have made."""
+    """`bad` pairs a tree with the `rule kind` it must be reported as, or one of several (`|`). The
+    `unordered` trees are `ok` on btrfs, whose log holds single inodes, and forbidden on xfs, which orders
+    metadata, and data before sizes. `commits` are those of btrfs that no call in the history is known to
+    have made."""
 
     title: str
     history: str

@@ -1,0 +1,101 @@
+"""Extension: a write that made a file larger is on disk before the size that says so.
+
+xfs sets the size on disk when the I/O behind it is done (xfs_end_ioend and xfs_dio_write_end_io), up to
+where that I/O ended (xfs_setfilesize). So whatever the size, its last sector was written with it, from a
+page the write had filled already: its stamps are there, though nobody synced the file. Of the sectors
+before it this is not said, as their I/O may be another one and may still be under way.
+
+Before Linux 51d20d1dacbe (6.14, 6.12.10) the size went on to what concurrent appends had made of it in
+memory, which left a tail of zeroes: a known bug there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzzer.state.history import Event
+from fuzzer.state.stamps import ZERO
+from fuzzer.state.tree import Node
+from fuzzer.workload.ops import WORD_BYTES
+from oracles.case import Case, Rule
+from oracles.data import may_be_undone_by_mapping
+from oracles.size import size_givers
+from oracles.verdict import Violation
+from oracles.versions import FileVersions, SizeVersion, Source
+
+_SECTOR_BYTES = 512
+"""The smallest block xfs can be made with: no I/O ends inside one but at the end of file."""
+
+_WRITES = frozenset({"write", "dwrite"})
+
+
+def check_extension(case: Case) -> Iterator[Violation]:
+    """Promise: there are no zeroes at the end of a file that only writes can have made so large
+    (source `extension`)."""
+    if not case.profile.data_before_size:
+        return
+    for path, node in case.tree.files():
+        file = case.versions.files.get(node.inode)
+        if node.kind != "file" or not node.size or file is None or file.born is None:
+            continue
+        givers = size_givers(case, file, node.size) or []
+        low = _first_stored(case, file, node, givers)
+        if low is None:
+            continue
+        case.tally.judged += 1
+        zeros = next((run for run in node.runs if run.op == ZERO and run.end > low), None)
+        if zeros:
+            yield _broken(case, path, node, givers[0].event, max(zeros.start, low))
+
+
+def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeVersion]) -> int | None:
+    """Where the words begin that whichever op gave the size put at the end of the file; None: not known."""
+    if any(case.floors.visible(event) for event in file.shifted):
+        case.tally.skip("collapse or insert may have moved its end")
+    elif case.floors.failed.get(0) or case.floors.failed.get(file.inode) or _wrote_in_part(case, file):
+        case.tally.skip("of what failed any part may be there")
+    elif not givers or any(giver.event.op.name not in _WRITES for giver in givers):
+        case.tally.skip("something else than a write may have set the size")
+    elif any(may_be_undone_by_mapping(file, giver.event) for giver in givers):
+        case.tally.skip("a store through a mapping may have undone a direct write")
+    else:
+        sector = (node.size - 1) // _SECTOR_BYTES * _SECTOR_BYTES
+        low = max(sector, *(giver.event.op.number("off") for giver in givers))
+        since_ns = min(giver.event.begin_ns for giver in givers)
+        if low + WORD_BYTES > node.size:
+            case.tally.skip("the size lies in a gap before a write")
+        elif any(True for _ in _zeroed(case, file, low, node.size, since_ns)):
+            case.tally.skip("an op may have zeroed the end, or cloned zeroes there")
+        else:
+            return low
+    return None
+
+
+def _wrote_in_part(case: Case, file: FileVersions) -> bool:
+    return any(not v.sure and v.event.returned and case.floors.visible(v.event) for v in file.data)
+
+
+def _zeroed(case: Case, file: FileVersions, start: int, end: int, since_ns: int) -> Iterator[Event]:
+    """The ops that may have put zeroes in [start, end) and were not over at `since_ns`."""
+    for version in file.data:
+        meets = version.start < end and version.end > start
+        later = case.floors.visible(version.event) and version.event.end_ns >= since_ns
+        if version.source is not Source.WRITE and meets and later:
+            yield version.event
+
+
+def _broken(case: Case, path: str, node: Node, giver: Event, offset: int) -> Violation:
+    return Violation(
+        rule="extension",
+        kind="zeros-inside-size",
+        subject=path,
+        promised=f"`{giver.op.brief}`, or another write, made it {node.size} bytes large, with its data",
+        found=f"zeroes at {offset}, in the last sector",
+        source=case.profile.source("extension"),
+        inode=node.inode,
+        offset=offset,
+        op=giver.id,
+    )
+
+
+RULES = (Rule("extension", check_extension),)
