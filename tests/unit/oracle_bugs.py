@@ -10,18 +10,19 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from oracle_disk import PAGE, ROOT, SECTOR, Btrfs, Inode, Xfs
-from oracle_runner import Runner, Snapshot
+from oracle_disk import PAGE, ROOT, SECTOR, Btrfs, Inode, Record, World, Xfs, redone
+from oracle_runner import Runner, Snapshot, random_op
 
 from fuzzer.state.stamps import FOREIGN, ZERO
 from fuzzer.state.tree import Tree
+from fuzzer.workload.model import Op
 
 Plant = Callable[[Runner, Snapshot, random.Random], Snapshot | None]
 
 
 @dataclass(frozen=True)
 class Bug:
-    """`expected` are the (rule, kind) pairs one of which must be reported."""
+    """`expected` are the (rule, kind) pairs one of which must be reported, `choose` makes the histories."""
 
     name: str
     expected: frozenset[tuple[str, str]]
@@ -29,6 +30,7 @@ class Bug:
     in_disk: Callable[[Runner], None] | None = None
     in_tree: Callable[[Tree], Tree] = lambda tree: tree
     fs: tuple[str, ...] = ("btrfs", "xfs")
+    choose: Callable[[random.Random], Op] = random_op
 
     def __str__(self) -> str:
         return self.name
@@ -43,11 +45,29 @@ def forget(what: str) -> Plant:
         numbers = [n for n, record in enumerate(disk.journal[: disk.forced]) if record.what == what]
         if not numbers:
             return None
-        world = disk.crash_without(rng.choice(numbers))
-        wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
-        return replace(snapshot, world=world, blocks={b: disk.read_block(b) for b in wanted})
+        return _after(disk.crash_without(rng.choice(numbers)), runner, snapshot)
 
     return plant
+
+
+def _after(world: World, runner: Runner, snapshot: Snapshot) -> Snapshot:
+    wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
+    return replace(snapshot, world=world, blocks={b: runner.disk.read_block(b) for b in wanted})
+
+
+_NAMESPACE = frozenset({"file", "dir", "symlink", "other", "link", "rename", "remove"})
+
+
+def _swap_records(runner: Runner, snapshot: Snapshot, rng: random.Random) -> Snapshot | None:
+    """Recovery redoes a record too early, before one that had been committed first, and ends between."""
+    disk = runner.disk
+    assert isinstance(disk, Xfs)
+    later = [n for n in range(disk.forced, len(disk.journal)) if disk.journal[n].what in _NAMESPACE]
+    if len(later) < 2:
+        return None
+    first, last = sorted(rng.sample(later, 2))
+    numbers = [n for n in range(last + 1) if n != first]
+    return _after(disk.crash_with(numbers), runner, snapshot)
 
 
 def in_a_block(damage: Callable[[bytes, random.Random], bytes]) -> Plant:
@@ -219,6 +239,57 @@ def _fast_fsync_forgets_extents(runner: Runner) -> None:
     disk.sync_inode = sync_inode  # type: ignore[method-assign]
 
 
+def _no_log(rng: random.Random) -> Op:
+    """An op that does not make btrfs write a log tree."""
+    ops = iter(lambda: random_op(rng), None)
+    return next(op for op in ops if not op.is_durability_point or op.name in ("sync", "syncfs"))
+
+
+def _commit_misses_a_name(runner: Runner) -> None:
+    """A commit leaves out one of the changes of names that are in its transaction."""
+    disk = runner.disk
+    assert isinstance(disk, Btrfs)
+    do, commit, rng = disk.do, disk.sync_all, random.Random(len(runner.events))
+    before, since = disk.world.copy(), list[Record]()
+
+    def remember(record: Record) -> None:
+        do(record)
+        since.append(record)
+
+    def sync_all() -> None:
+        nonlocal before
+        commit()
+        names = [record for record in since if record.what in _NAMESPACE]
+        if names:
+            missed = rng.choice(names)
+            disk.durable = redone(before, [record for record in since if record is not missed])
+        before = disk.world.copy()
+        since.clear()
+
+    disk.do, disk.sync_all = remember, sync_all  # type: ignore[method-assign]
+
+
+def _fsync_is_fdatasync(runner: Runner) -> None:
+    disk = runner.disk
+    sync = disk.sync_inode
+    disk.sync_inode = lambda inode, data_only: sync(inode, data_only=True)  # type: ignore[method-assign, assignment]
+
+
+def _forgets_reserved(runner: Runner) -> None:
+    """The log of a file has no extents behind its end (as before fstests generic/483)."""
+    disk = runner.disk
+    assert isinstance(disk, Btrfs)
+    sync = disk.sync_inode
+
+    def sync_inode(inode: int, *, data_only: bool) -> None:
+        sync(inode, data_only=data_only)
+        logged = disk.durable.inodes.get(inode)
+        if logged:
+            logged.reserved = {page for page in logged.reserved if page * PAGE < logged.size}
+
+    disk.sync_inode = sync_inode  # type: ignore[method-assign]
+
+
 def _no_range(runner: Runner) -> None:
     runner.disk.sync_range = lambda inode, start, end: None  # type: ignore[method-assign]
 
@@ -233,6 +304,8 @@ def _expect(*pairs: str) -> frozenset[tuple[str, str]]:
 
 _BINDING = _expect("names missing-name", "names resurrected-name", "names old-binding")
 _DATA = _expect("data old-data", "data lost-to-zero")
+_ORDER = _expect("order missing-name", "order resurrected-name", "order old-binding", "order lost-inode")
+_RESERVED = _expect("prealloc lost-reservation")
 _ZEROS = _expect("extension zeros-inside-size")
 _XATTR = _expect("xattr missing-xattr", "xattr old-xattr")
 
@@ -315,4 +388,23 @@ BUGS = (
         fs=("xfs",),
     ),
     Bug("a removal is overtaken", _expect("order resurrected-name"), forget("remove"), fs=("xfs",)),
+    Bug("recovery swaps two records", _ORDER, _swap_records, fs=("xfs",)),
+    Bug(
+        "a commit misses a change of a name",
+        _ORDER,
+        in_disk=_commit_misses_a_name,
+        fs=("btrfs",),
+        choose=_no_log,
+    ),
+    Bug("fsync keeps the old mtime", _expect("times old-mtime"), in_disk=_fsync_is_fdatasync),
+    Bug("fsync keeps the old ctime", _expect("times old-ctime"), in_disk=_fsync_is_fdatasync),
+    Bug("recovery loses a change of times", _expect("times old-mtime"), forget("times"), fs=("xfs",)),
+    Bug(
+        "times from after the crash",
+        _expect("times mtime-from-nowhere"),
+        every("file", lambda i: setattr(i, "mtime_ns", 1 << 60)),
+    ),
+    Bug("recovery loses a reservation", _RESERVED, forget("reserve"), fs=("xfs",)),
+    Bug("fsync forgets what is reserved", _RESERVED, in_disk=_forgets_reserved, fs=("btrfs",)),
+    Bug("frees what is reserved", _RESERVED, every("file", lambda i: i.reserved.clear())),
 )

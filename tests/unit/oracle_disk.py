@@ -8,7 +8,7 @@ as little as the contract asks, and more only where chance says so.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +22,8 @@ Key = tuple[int, str]
 
 @dataclass
 class Inode:
-    """What a disk knows of an inode. `blocks` maps pages to block numbers."""
+    """What a disk knows of an inode. `blocks` maps pages to block numbers; `reserved` are pages fallocate
+    set aside."""
 
     kind: str
     mode: int
@@ -30,9 +31,17 @@ class Inode:
     size: int = 0
     xattrs: dict[str, bytes] = field(default_factory=dict)
     blocks: dict[int, int] = field(default_factory=dict)
+    reserved: set[int] = field(default_factory=set)
+    mtime_ns: int = 0
+    ctime_ns: int = 0
 
     def copy(self) -> Inode:
-        return replace(self, xattrs=dict(self.xattrs), blocks=dict(self.blocks))
+        xattrs, blocks, reserved = dict(self.xattrs), dict(self.blocks), set(self.reserved)
+        return replace(self, xattrs=xattrs, blocks=blocks, reserved=reserved)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return PAGE * len(self.blocks.keys() | self.reserved)
 
 
 @dataclass
@@ -131,8 +140,22 @@ class Disk:
             node = world.inodes[inode]
             node.size = size
             node.blocks = {p: b for p, b in node.blocks.items() if p * PAGE < size}
+            if what == "truncate":
+                node.reserved = {p for p in node.reserved if p * PAGE < size}
 
         self.do(Record(what, apply, frozenset({inode}), frozenset({inode})))
+
+    def touch(self, inode: int, *, content: bool) -> None:
+        """The file was changed now: its content, or only attributes."""
+        now = self.now
+
+        def apply(world: World) -> None:
+            node = world.inodes[inode]
+            node.ctime_ns = now
+            if content:
+                node.mtime_ns = now
+
+        self.do(Record("times", apply, frozenset({inode})))
 
     def writeback(self, inode: int, page: int) -> None:
         """Write one page; the size on disk follows the data."""
@@ -230,13 +253,20 @@ class Xfs(Disk):
 
     def crash_without(self, skipped: int) -> World:
         """A planted bug: recovery skips one record, and what only made sense after it."""
-        world = new_world()
-        for number, record in enumerate(self.journal[: self.forced]):
-            if number != skipped:
-                with suppress(KeyError):
-                    record.apply(world)
-        world.entries = {key: n for key, n in world.entries.items() if n in world.inodes}
-        return world
+        return self.crash_with(n for n in range(self.forced) if n != skipped)
+
+    def crash_with(self, numbers: Iterable[int]) -> World:
+        """A planted bug: recovery goes through these records, and passes over what makes no sense."""
+        return redone(new_world(), [self.journal[number] for number in numbers])
+
+
+def redone(world: World, records: Iterable[Record]) -> World:
+    """`world` after the changes that can still be made."""
+    for record in records:
+        with suppress(KeyError):
+            record.apply(world)
+    world.entries = {key: n for key, n in world.entries.items() if n in world.inodes}
+    return world
 
 
 class NeedCommitError(Exception):
@@ -318,6 +348,7 @@ class Btrfs(Disk):
         logged = now.copy()
         if data_only and old is not None:
             logged.mode, logged.xattrs = old.mode, dict(old.xattrs)
+            logged.mtime_ns, logged.ctime_ns = old.mtime_ns, old.ctime_ns
         known = self.durable.alive(inode)
         self.durable.inodes[inode] = logged
         if known and (now.kind == "dir" or data_only):
@@ -374,7 +405,7 @@ class Btrfs(Disk):
 
     def _log_existence(self, inode: int) -> None:
         now = self.world.inodes[inode]
-        logged = Inode(now.kind, now.mode, now.target, xattrs=dict(now.xattrs))
+        logged = replace(now.copy(), size=0, blocks={}, reserved=set())
         self.durable.inodes.setdefault(inode, logged)
         self._log_names(inode)
 

@@ -14,8 +14,8 @@ from oracle_disk import MAX_BYTES, PAGE, ROOT, Cached, Disk, Inode, Key, Record,
 from fuzzer.state.stamps import Words, decode
 from fuzzer.state.tree import Node, Tree
 
-UNLIMITED = 1 << 50
-"""Bytes every file of a model has reserved: models do not count blocks."""
+AHEAD_NS = 1_700_000_000_000_000_000
+"""What the wall clock of a model is ahead of its events' clock."""
 
 
 def make_tree(world: World, read: Callable[[int], bytes], known: Words, directory_nlink: str = "one") -> Tree:
@@ -40,7 +40,9 @@ def make_tree(world: World, read: Callable[[int], bytes], known: Words, director
             xattrs=tuple(sorted(("user." + k, v) for k, v in inode.xattrs.items())),
             target=inode.target,
             runs=decode(data, 0, known),
-            allocated_bytes=UNLIMITED,
+            allocated_bytes=inode.allocated_bytes,
+            mtime_ns=AHEAD_NS + inode.mtime_ns,
+            ctime_ns=AHEAD_NS + inode.ctime_ns,
         )
     return Tree(ROOT, nodes, entries)
 
@@ -109,10 +111,11 @@ class Core:
 
     def make(self, key: Key, kind: str, mode: int, target: str = "") -> int:
         self._check_free(key)
-        inode = self.new_number()
+        inode, now = self.new_number(), self.disk.now
 
         def apply(world: World) -> None:
-            world.inodes[inode] = Inode(kind, mode, target, size=len(target))
+            made = Inode(kind, mode, target, size=len(target), mtime_ns=now, ctime_ns=now)
+            world.inodes[inode] = made
             world.entries[key] = inode
 
         self.disk.do(Record(kind, apply, frozenset({inode, key[0]}), frozenset({inode})))
@@ -192,6 +195,7 @@ class Core:
             change(world.inodes[inode])
 
         self.disk.do(Record(what, apply, frozenset({inode})))
+        self.disk.touch(inode, content=False)
 
     def store(self, inode: int, offset: int, data: bytes, *, extend: bool = True) -> int:
         """Put `data`, within one page, into the cache; returns how much (0: beyond the end)."""
@@ -199,6 +203,8 @@ class Core:
         end = offset + len(data)
         if not extend and end > cached.size:
             return 0
+        if extend:
+            self.disk.touch(inode, content=True)
         cached.content[offset:end] = data
         cached.size = max(cached.size, end)
         cached.dirty.add(offset // PAGE)
@@ -209,8 +215,11 @@ class Core:
         self.store(inode, offset, data)
         self.disk.writeback(inode, offset // PAGE)
 
-    def zero(self, inode: int, start: int, end: int) -> None:
-        """Zero a range inside one page, or all of it: then its block goes."""
+    def zero(self, inode: int, start: int, end: int, *, release: bool) -> None:
+        """Zero a range inside one page, or all of it: then its block goes.
+
+        `release`: so does the space set aside for it.
+        """
         cached, page = self.cached(inode), start // PAGE
         self.disk.writeback(inode, page)
         cached.content[start:end] = bytes(end - start)
@@ -221,6 +230,12 @@ class Core:
         cached.dirty.discard(page)
         if page in self.world.inodes[inode].blocks:
             self.attribute_of_data(inode, "punch", lambda node: node.blocks.pop(page, None))
+        if release and page in self.world.inodes[inode].reserved:
+            self.attribute_of_data(inode, "release", lambda node: node.reserved.discard(page))
+
+    def reserve(self, inode: int, start: int, end: int) -> None:
+        """Set space aside, in whole pages."""
+        self.attribute_of_data(inode, "reserve", lambda node: node.reserved.update(pages_of(start, end)))
 
     def attribute_of_data(self, inode: int, what: str, change: Callable[[Inode], object]) -> None:
         def apply(world: World) -> None:
@@ -246,6 +261,7 @@ class Core:
     def commit_size(self, inode: int, size: int) -> None:
         """Second half of a truncate."""
         self.disk.set_size(inode, size, "truncate")
+        self.disk.touch(inode, content=True)
 
     def extend(self, inode: int, size: int) -> None:
         """fallocate beyond the end: the size is a transaction of its own."""

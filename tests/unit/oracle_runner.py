@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from oracle_disk import MAX_BYTES, PAGE, ROOT, Btrfs, Disk, World, Xfs
-from oracle_model import Core, make_tree
+from oracle_model import AHEAD_NS, Core, make_tree
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.recovery import Recovery
@@ -26,6 +26,9 @@ from fuzzer.writelog.crash import LIVE, Cut
 from oracles import PROFILES, Judgement, build_versions, judge
 
 PATHS = ("a", "b", "c", "d", "d/x", "d/y", "e", "e/x")
+TICK_NS = 100_000_000
+"""Time between two steps: long enough for a time of the step before to be told apart."""
+
 MODES = (0o600, 0o644, 0o755)
 _RENAME_FLAGS = ("none", "none", "exchange", "noreplace")
 _FALLOCATE = ("alloc", "keep", "punch", "zero", "zero_keep", "unshare")
@@ -171,7 +174,7 @@ class Runner:
     def run(self) -> None:
         for number, op in enumerate((*SETUP, make_op("sync"))):
             for _ in self._start(0, number, op):
-                self.now += 1
+                self._tick()
         under_way: dict[int, Steps] = {}
         sequence = dict.fromkeys(self._work, 0)
         while under_way or any(self._work.values()):
@@ -184,7 +187,7 @@ class Runner:
             self._between()
 
     def _between(self) -> None:
-        self.now += 1
+        self._tick()
         chance = self.rng.random()
         if chance < 0.15:
             self.disk.flusher()
@@ -196,13 +199,13 @@ class Runner:
     def _crash(self) -> Snapshot:
         world = self.disk.crash()
         wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
-        self.now += 1
+        self._tick()
         return Snapshot(Cut(self.now, self.now), world, {b: self.disk.read_block(b) for b in wanted})
 
     def history(self) -> History:
         known = np.array(sorted(running.id for running in self.events), dtype=np.uint64)
         events = sorted((r.event(known) for r in self.events), key=lambda e: e.begin_ns)
-        return History(tuple(events), ROOT)
+        return History(tuple(events), ROOT, realtime_ns=AHEAD_NS)
 
     def tree(self, snapshot: Snapshot, history: History) -> Tree:
         nlink = PROFILES[self.fs].directory_nlink
@@ -234,7 +237,7 @@ class Runner:
         yield
 
     def _tick(self) -> int:
-        self.now += 1
+        self.now += TICK_NS
         return self.now
 
     def _begin(self, running: Running, **inodes: int) -> None:
@@ -392,8 +395,12 @@ class Runner:
         if mode in ("punch", "zero", "zero_keep"):
             for low, high in self._pieces(start, end):
                 yield from self._unlocked(inode)
-                self.core.zero(inode, low, high)
+                self.core.zero(inode, low, high, release=mode == "punch")
                 yield
+        if mode in ("alloc", "keep", "zero", "zero_keep"):
+            yield from self._unlocked(inode)
+            self.core.reserve(inode, start, end)
+            yield
         if mode in ("alloc", "zero", "unshare"):
             yield from self._unlocked(inode)
             self.core.extend(inode, end)
