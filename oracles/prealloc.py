@@ -17,7 +17,7 @@ from oracles.versions import END_OF_FILE, FileVersions
 _BLOCK_BYTES = 4096
 """Reservations are counted in whole blocks of this, the largest both file systems use."""
 
-_RESERVES = frozenset({"alloc", "keep", "zero", "zero_keep"})
+_ZEROES = frozenset({"punch", "zero", "zero_keep"})
 
 Range = tuple[int, int]
 
@@ -63,17 +63,20 @@ def _left(case: Case, file: FileVersions, reservation: Event) -> list[Range]:
     start, length = reservation.op.number("off"), reservation.op.number("len")
     parts = [(start, start + length)]
     for low, high, event in _releases(file):
-        if case.floors.visible(event) and event.end_ns >= reservation.begin_ns:
+        if event is not reservation and case.floors.visible(event) and event.end_ns >= reservation.begin_ns:
             parts = [piece for part in parts for piece in _without(part, low, high)]
     return parts
 
 
 def _releases(file: FileVersions) -> Iterator[tuple[int, int, Event]]:
-    """(start, end, op) of the ranges that ops may have freed: truncates, punched holes, clones of holes."""
+    """(start, end, op) of the ranges that ops may have freed: truncates, punched holes, clones of holes.
+
+    Zeroing a range punches it first and reserves it again in another transaction (xfs_file_fallocate).
+    """
     for version in file.data:
         op = version.event.op
         gives_back = op.name in ("truncate", "otrunc", "clone", "copy_range")
-        if gives_back or (op.name == "fallocate" and op.text("mode") == "punch"):
+        if gives_back or (op.name == "fallocate" and op.text("mode") in _ZEROES):
             yield version.start, version.end, version.event
 
 
