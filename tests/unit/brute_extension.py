@@ -18,7 +18,7 @@ def is_stored(law: Law, inode: int, size: int, blocks: Sequence[tuple[int, ...]]
     """
     ops = {e.id: e for e in law.data_ops(inode)}
     failed = any(s.op.name == "sync" or s.subject == inode for s in law.failed_syncs)
-    if law.fs != "xfs" or failed or any(e.failed for e in ops.values()):
+    if law.fs != "xfs" or failed or any(e.failed and law.shows(e) for e in ops.values()):
         return True
     words = list(_words(law, inode, blocks))
     return any(

@@ -89,6 +89,13 @@ def _truncate_races(universe: Universe, shown: Shown) -> bool:
     return any(cut is not e and _overlap(cut, e) for cut in cuts for e in (*ops, *law.syncs))
 
 
+def _may_be_a_gap(universe: Universe, shown: Shown) -> bool:
+    """A write begins where a file shown ends, or behind that."""
+    writes = [(e, e.op.number("off")) for e in universe.law.happened("write", "dwrite")]
+    sizes = {inode: file.size for inode, file in shown.files.items()}
+    return any(off >= sizes.get(e.subject, off + 1) for e, off in writes)
+
+
 def _overlap(one: Event, two: Event) -> bool:
     return one.begin_ns <= two.end_ns and two.begin_ns <= one.end_ns
 
@@ -125,10 +132,17 @@ OPEN_CELLS = (
     ),
     OpenCell(
         "size in a race with a truncate",
-        frozenset({"size"}),
+        frozenset({"size", "extension"}),
         "a size is checked against two durable changes at a time; three of which a truncate overlaps another "
         "(or the sync call) may contradict each other only together",
         _truncate_races,
+    ),
+    OpenCell(
+        "gap before a write",
+        frozenset({"extension"}),
+        "a write behind the size shown may have been under way with the zeroes before it on disk; that the "
+        "file was larger already, so that it left no gap, is not inferred",
+        _may_be_a_gap,
     ),
     OpenCell(
         "removal under way",
