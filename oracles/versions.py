@@ -94,6 +94,8 @@ class FileVersions:
     """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
     reserved: list[Event] = field(default_factory=list)
     """fallocate ops that reserved all of their range."""
+    rewritten: list[Event] = field(default_factory=list)
+    """Defragmentations: the data is the same after them, the number of blocks it takes need not be."""
     mapped: list[Event] = field(default_factory=list)
     """Stores through a mapping; see `data.py` on what they do to direct writes."""
     _writes: dict[int, list[DataVersion]] = field(default_factory=lambda: defaultdict(list))
@@ -378,6 +380,8 @@ def _add_inode_version(versions: Versions, event: Event) -> None:
         file.add_data(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
     elif name == "fallocate":
         _add_fallocate(file, event)
+    elif name == "defrag":
+        file.rewritten.append(event)
     elif name == "clone":
         _add_clone(file, event)
     elif name == "copy_range":

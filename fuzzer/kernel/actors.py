@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fuzzer.kernel import libc
 from fuzzer.kernel.actor import CRASHED, HELD_SIGNALS, OnDurable, Stage, become_actor
 from fuzzer.kernel.clock import realtime_offset_ns
 from fuzzer.kernel.identity import InodeReader
+from fuzzer.kernel.knobs import kept_knobs
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.procfs import kernel_stack
 from fuzzer.kernel.shared import SharedRun
@@ -48,7 +49,8 @@ def run_workload(
     if cgroup is None and workload.needs_memcg:
         raise MissingCapabilityError("the workload needs a memory cgroup", hint="see powercut doctor: memcg")
     root = _root_inode(mountpoint, fs)
-    with SharedRun(workload) as shared:
+    turns_knobs = any(op.name == "knob" for op in workload.iter_ops())
+    with kept_knobs() if turns_knobs else nullcontext(), SharedRun(workload) as shared:
         stage = Stage(
             workload=workload,
             mountpoint=mountpoint,

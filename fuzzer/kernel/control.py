@@ -61,7 +61,12 @@ def _root_of(mountpoint: Path) -> Iterator[int]:
 def trim(mountpoint: Path) -> None:
     """FITRIM of the whole file system, as fstrim(8) does it. OSError if it fails."""
     with _root_of(mountpoint) as root:
-        fcntl.ioctl(root, _FITRIM, bytearray(_FSTRIM_RANGE.pack(0, (1 << 64) - 1, 0)))
+        trim_fd(root)
+
+
+def trim_fd(fd: int) -> None:
+    """`trim` of the file system `fd` is on."""
+    fcntl.ioctl(fd, _FITRIM, bytearray(_FSTRIM_RANGE.pack(0, (1 << 64) - 1, 0)))
 
 
 def scrub(mountpoint: Path) -> Scrub:

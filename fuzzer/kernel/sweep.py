@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzzer.errors import InfrastructureError, LeakError, PowercutError
 from fuzzer.kernel import libc, procfs
 from fuzzer.kernel.journal import RUN_ROOT, LeftBehind, journal_path, read_journals
+from fuzzer.kernel.knobs import set_knobs_back
 from fuzzer.kernel.loop import clear_loop, remove_minor
 from fuzzer.kernel.process import run, wait_until
 from fuzzer.kernel.workarea import RUN_VARIABLE, mark, process_name
@@ -37,6 +38,8 @@ def sweep() -> list[str]:
     removed: list[str] = []
     stuck: list[str] = []
     with _only_one():
+        if set_knobs_back():
+            removed.append("values of /proc/sys/vm")
         for dead in read_journals():
             if dead.alive:
                 continue

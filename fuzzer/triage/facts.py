@@ -179,8 +179,9 @@ def _peers(sync: Event, evidence: Evidence) -> list[Event]:
     ]
 
 
-_COMMITTERS = frozenset({"snapshot", "balance"})
-"""Ops that commit btrfs transactions and promise nothing (create_snapshot, relocate_block_group)."""
+_COMMITTERS = frozenset({"snapshot", "balance", "scrub", "quota", "resize", "send"})
+"""Ops that commit btrfs transactions and promise nothing (create_snapshot, relocate_block_group,
+scrub_enumerate_chunks, btrfs_quota_enable, btrfs_shrink_device, ensure_commit_roots_uptodate)."""
 
 
 def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:

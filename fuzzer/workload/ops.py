@@ -117,6 +117,19 @@ _LEVEL = Param("level", Kind.CHOICE, "3", ("1", "2", "3"))
 _MAX_MEMORY_BYTES = 1 << 40
 _RECLAIM = Param("bytes", Kind.BYTES, 16 << 20, low=1, high=_MAX_MEMORY_BYTES)
 _LIMIT = Param("limit", Kind.BYTES, 24 << 20, low=1 << 20, high=_MAX_MEMORY_BYTES)
+_MAX_LOGICAL_BYTES = 1 << 40
+_RESIZE_BY = Param("by", Kind.BYTES, 16 << 20, unit=1 << 16, low=1 << 16, high=1 << 30)
+LOOKS = ("stat", "statfs", "fiemap", "readahead", "fadvise", "seek_hole", "listxattr", "bulkstat")
+KNOBS = {
+    "swappiness": (0, 200),
+    "vfs_cache_pressure": (1, 10_000),
+    "dirty_ratio": (1, 100),
+    "dirty_background_ratio": (0, 100),
+    "dirty_expire_centisecs": (1, 100_000),
+    "dirty_writeback_centisecs": (0, 100_000),
+}
+"""Knobs of /proc/sys/vm a workload may set, with the values it may set them to."""
+
 _RENAME_FLAGS = _choice("flags", "none", "exchange", "noreplace")
 _XATTR_BYTES = _count("size", 32, WORD_BYTES, 1 << 16)
 
@@ -136,7 +149,11 @@ _ROWS = (
     OpSpec("rmdir", Role.NAMES, (_path(),), "remove an empty directory"),
     OpSpec("subvol_create", Role.NAMES, (_path(),), "new btrfs subvolume", _BTRFS),
     OpSpec(
-        "snapshot", Role.NAMES, (_path("from"), _path()), "btrfs snapshot of the subvolume `from`", _BTRFS
+        "snapshot",
+        Role.NAMES,
+        (_path("from"), _path(), _choice("access", "rw", "ro")),
+        "btrfs snapshot of the subvolume `from`",
+        _BTRFS,
     ),
     OpSpec("subvol_delete", Role.NAMES, (_path(),), "delete a btrfs subvolume and all that is in it", _BTRFS),
     OpSpec("write", Role.DATA, (_path(), *_range(), _DURABLE), "buffered pwrite"),
@@ -216,9 +233,63 @@ _ROWS = (
             _choice("type", "all", "data", "metadata", "system"),
             _count("usage", 100, 0, 100),
             _count("limit", 0, 0, 1 << 20),
+            Param("vend", Kind.BYTES, 0, high=_MAX_LOGICAL_BYTES),
+            _choice("convert", "none", "single", "dup"),
         ),
-        "btrfs balance; usage filter in percent, limit in chunks (0: none)",
-        ("btrfs",),
+        "btrfs balance; usage in percent, limit in chunks, vend the logical address to stop at (0: none)",
+        _BTRFS,
+    ),
+    OpSpec(
+        "balance_ctl",
+        Role.ENVIRONMENT,
+        (_choice("action", "pause", "cancel", "resume"),),
+        "pause or cancel a running btrfs balance, or resume a paused one",
+        _BTRFS,
+    ),
+    OpSpec("scrub", Role.ENVIRONMENT, (), "btrfs scrub", _BTRFS),
+    OpSpec(
+        "defrag",
+        Role.ENVIRONMENT,
+        (_path(), _choice("compress", "none", "zlib", "lzo", "zstd")),
+        "btrfs defragmentation of a file",
+        _BTRFS,
+    ),
+    OpSpec(
+        "quota",
+        Role.ENVIRONMENT,
+        (_choice("action", "enable", "rescan", "disable"),),
+        "btrfs quota groups",
+        _BTRFS,
+    ),
+    OpSpec(
+        "resize",
+        Role.ENVIRONMENT,
+        (_choice("to", "smaller", "max"), _RESIZE_BY),
+        "make a btrfs smaller by that much, or as large as its device",
+        _BTRFS,
+    ),
+    OpSpec("send", Role.ENVIRONMENT, (_path(),), "send a read-only btrfs snapshot, into memory", _BTRFS),
+    OpSpec("label", Role.ENVIRONMENT, (), "set the label of the file system"),
+    OpSpec("compact", Role.ENVIRONMENT, (), "vm.compact_memory"),
+    OpSpec("fstrim", Role.ENVIRONMENT, (), "FITRIM of all that is free"),
+    OpSpec(
+        "evict",
+        Role.ENVIRONMENT,
+        (_path(),),
+        "drop a file's clean pages, then all unused dentries and inodes",
+        ("drop_caches",),
+    ),
+    OpSpec(
+        "look",
+        Role.ENVIRONMENT,
+        (_path(), _choice("how", *LOOKS)),
+        "a call that only reads; fadvise drops clean pages, bulkstat is for xfs",
+    ),
+    OpSpec(
+        "knob",
+        Role.ENVIRONMENT,
+        (_count("value", None, 0, 100_000), _choice("name", *KNOBS)),
+        "set a knob in /proc/sys/vm until the end of the run",
     ),
     OpSpec("sleep", Role.CONTROL, (_count("us", None, 0, 10_000_000),), "wait that many microseconds"),
     OpSpec("spin", Role.CONTROL, (_count("us", None, 0, 10_000_000),), "keep the CPU busy that long"),

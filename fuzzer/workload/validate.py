@@ -22,7 +22,7 @@ from fuzzer.workload.model import (
     Value,
     Workload,
 )
-from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, MAX_FILE_BYTES, OPS, Kind, Param
+from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, KNOBS, MAX_FILE_BYTES, OPS, Kind, Param
 from fuzzer.workload.options import FILE_SYSTEMS, mkfs_defect, mount_defect
 
 HEADER = -1
@@ -321,6 +321,13 @@ def _link_target(op: Op, block: int, fs: str) -> Iterator[Complaint]:
             yield "target", message.replace("path", "target", 1), "links must stay inside the mount"
 
 
+def _knob_value(op: Op, block: int, fs: str) -> Iterator[Complaint]:
+    if op.name == "knob":
+        low, high = KNOBS[op.text("name")]
+        if not low <= _least(op["value"]) <= _most(op["value"]) <= high:
+            yield "value", f"{op.text('name')} is set to something outside {low}…{high}", ""
+
+
 def _right_fs(op: Op, block: int, fs: str) -> Iterator[Complaint]:
     for name in op.spec.requires:
         if name in FILE_SYSTEMS and name != fs:
@@ -333,6 +340,7 @@ _RULES: tuple[Callable[[Op, int, str], Iterator[Complaint]], ...] = (
     _faulting_write,
     _bounded_text,
     _link_target,
+    _knob_value,
     _right_fs,
 )
 

@@ -50,6 +50,9 @@ def values(spec: OpSpec, param: Param) -> SearchStrategy[Value]:
         return numbers(param, MAX_FILE_BYTES // 4 - param.unit)
     if spec.name == "fault_write" and param.name == "len":
         param = Param(param.name, param.kind, unit=param.unit, low=MAX_FILE_BYTES // 4)
+    # What every knob can be set to.
+    if spec.name == "knob" and param.name == "value":
+        return numbers(Param(param.name, param.kind, low=1), 100)
     return numbers(param, min(param.high, MAX_FILE_BYTES // 2))
 
 

@@ -19,7 +19,7 @@ from fuzzer.workload.scene import Scene
 from fuzzer.workload.text import format, parse
 from fuzzer.workload.validate import validate
 
-COUNT = 500
+COUNT = 2000
 
 
 @cache

@@ -130,6 +130,7 @@ MEANING = [
     (A + f"setxattr a {'n' * 251}\n", "3:14", "name is longer than 250 bytes"),
     (A + f"barrier {'n' * 65}\n", "3:11", "name is longer than 64 bytes"),
     (A + "sleep 10000001\n", "3:9", "us 10000001 is outside 0…10000000"),
+    (A + "knob 201\n", "3:8", "swappiness is set to something outside 0…200"),
     (A + "balance usage=101\n", "3:11", "usage 101 is outside 0…100"),
     (A + "balance\n", "3:3", "balance works on btrfs only"),
     (HEAD + "setup\n  barrier go\n" + ACTOR, "3:3", "a barrier in the setup waits for nobody"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzer.kernel.actions import attributes, data, environment, names, subvolumes, sync
+from fuzzer.kernel.actions import attributes, btrfs, data, environment, names, readers, subvolumes, sync
 from fuzzer.kernel.actions.base import Action
 
 ACTIONS: dict[str, Action] = {
@@ -12,5 +12,7 @@ ACTIONS: dict[str, Action] = {
     **attributes.ACTIONS,
     **sync.ACTIONS,
     **environment.ACTIONS,
+    **readers.ACTIONS,
+    **btrfs.ACTIONS,
 }
 """Every op's action by the op's name."""

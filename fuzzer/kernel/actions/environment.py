@@ -1,69 +1,73 @@
-"""Actions on the surroundings: drop_caches, reclaim, squeeze, balance; and on time: sleep, barrier."""
+"""Actions on the surroundings: memory, knobs, caches, the label; and on time: sleep, spin, barrier."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import time
 
 from fuzzer.kernel.actions.base import Action, Context
+from fuzzer.kernel.control import trim_fd
 from fuzzer.workload.model import Op
 
-_DATA, _SYSTEM, _METADATA = 1, 2, 4
-_BALANCE_TYPES = {"all": _DATA | _SYSTEM | _METADATA, "data": _DATA, "metadata": _METADATA, "system": _SYSTEM}
-"""BTRFS_BALANCE_DATA, _SYSTEM, _METADATA of linux/btrfs.h."""
+_FS_IOC_SETFSLABEL = 0x41009432
+"""_IOW(0x94, 50, char[256]) of linux/fs.h."""
 
-_BY_USAGE, _BY_LIMIT = 1 << 1, 1 << 5
-"""BTRFS_BALANCE_ARGS_USAGE and _LIMIT: which fields of the filter count."""
-
-_NO_USAGE_FILTER = 100
-
-_BTRFS_IOC_BALANCE_V2 = 0xC4009420
-"""_IOWR(0x94, 32, struct btrfs_ioctl_balance_args)."""
-
-
-class _Filter(ctypes.Structure):
-    """struct btrfs_balance_args: the chunks of one type to move. The ones between are not used."""
-
-    _pack_ = 1
-    _fields_ = (
-        ("profiles", ctypes.c_uint64),
-        ("usage", ctypes.c_uint64),
-        ("between", ctypes.c_uint64 * 6),
-        ("flags", ctypes.c_uint64),
-        ("limit", ctypes.c_uint64),
-        ("stripes_min", ctypes.c_uint32),
-        ("stripes_max", ctypes.c_uint32),
-        ("unused", ctypes.c_uint64 * 6),
-    )
-
-
-class _BalanceArgs(ctypes.Structure):
-    """struct btrfs_ioctl_balance_args."""
-
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("state", ctypes.c_uint64),
-        ("filters", _Filter * 3),
-        ("expected", ctypes.c_uint64),
-        ("considered", ctypes.c_uint64),
-        ("completed", ctypes.c_uint64),
-        ("unused", ctypes.c_uint64 * 72),
-    )
-
-
-assert ctypes.sizeof(_BalanceArgs) == _BTRFS_IOC_BALANCE_V2 >> 16 & 0x3FFF == 1024
+_LABEL_BYTES = 256
 
 
 def drop_caches(ctx: Context, op: Op) -> None:
-    fd = os.open("/proc/sys/vm/drop_caches", os.O_WRONLY)
+    _write_vm(ctx, "drop_caches", op.text("level"))
+
+
+def compact(ctx: Context, op: Op) -> None:
+    """Compact memory: folios of the page cache migrate, dirty ones and those under writeback included."""
+    _write_vm(ctx, "compact_memory", "1")
+
+
+def knob(ctx: Context, op: Op) -> None:
+    """Set a knob of the whole machine. `run_workload` sets it back, whatever becomes of the actor."""
+    _write_vm(ctx, op.text("name"), str(op.number("value")))
+
+
+def _write_vm(ctx: Context, name: str, text: str) -> None:
+    fd = os.open(f"/proc/sys/vm/{name}", os.O_WRONLY)
     try:
         ctx.begin()
-        os.write(fd, op.text("level").encode())
+        os.write(fd, text.encode())
         ctx.end()
     finally:
         os.close(fd)
+
+
+def evict(ctx: Context, op: Op) -> None:
+    """Do what can be done to have an inode leave memory: drop its clean pages, then unused dentries and
+    inodes. There is no call for one inode, so the second half is machine-wide; a dirty inode stays."""
+    with ctx.open(op.text("path"), os.O_RDONLY) as file:
+        inode = file.inode
+        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    fd = os.open("/proc/sys/vm/drop_caches", os.O_WRONLY)
+    try:
+        ctx.begin(inode)
+        os.write(fd, b"2")
+        ctx.end()
+    finally:
+        os.close(fd)
+
+
+def fstrim(ctx: Context, op: Op) -> None:
+    """Discard what is free. EOPNOTSUPP on a device that takes no discards, as that of the FUSE recorder."""
+    ctx.begin(ctx.root)
+    trim_fd(ctx.mount_fd)
+    ctx.end()
+
+
+def label(ctx: Context, op: Op) -> None:
+    """Give the file system a label that names this op; xfs has room for twelve characters."""
+    text = f"op{ctx.op_id % 10**9}".encode()
+    ctx.begin(ctx.root)
+    fcntl.ioctl(ctx.mount_fd, _FS_IOC_SETFSLABEL, text.ljust(_LABEL_BYTES, b"\0"))
+    ctx.end()
 
 
 def reclaim(ctx: Context, op: Op) -> None:
@@ -77,29 +81,6 @@ def squeeze(ctx: Context, op: Op) -> None:
     ctx.begin()
     ctx.cgroup.squeeze(op.number("limit"), op.number("hold_ms") / 1000)
     ctx.end()
-
-
-def balance(ctx: Context, op: Op) -> None:
-    """Rewrite chunks of the asked type; `result` is how many.
-
-    A second balance at the same time is EINPROGRESS, another file system's answer ENOTTY.
-    """
-    arguments = _balance_args(op.text("type"), op.number("usage"), op.number("limit"))
-    ctx.begin(ctx.root)
-    fcntl.ioctl(ctx.mount_fd, _BTRFS_IOC_BALANCE_V2, arguments)
-    ctx.end(arguments.completed)
-
-
-def _balance_args(kind: str, usage: int, limit: int) -> _BalanceArgs:
-    arguments = _BalanceArgs(flags=_BALANCE_TYPES[kind])
-    for chosen in arguments.filters:
-        if usage < _NO_USAGE_FILTER:
-            chosen.flags |= _BY_USAGE
-            chosen.usage = usage
-        if limit:
-            chosen.flags |= _BY_LIMIT
-            chosen.limit = limit
-    return arguments
 
 
 def sleep(ctx: Context, op: Op) -> None:
@@ -127,7 +108,11 @@ ACTIONS: dict[str, Action] = {
     "drop_caches": drop_caches,
     "reclaim": reclaim,
     "squeeze": squeeze,
-    "balance": balance,
+    "compact": compact,
+    "evict": evict,
+    "knob": knob,
+    "fstrim": fstrim,
+    "label": label,
     "sleep": sleep,
     "spin": spin,
     "barrier": barrier,

@@ -17,6 +17,9 @@ _SNAP_DESTROY = 0x5000940F
 _ARGS = struct.Struct("=q4088s")
 """struct btrfs_ioctl_vol_args: fd, name."""
 
+_ACCESS = {"rw": 0, "ro": 1 << 1}
+"""BTRFS_SUBVOL_RDONLY."""
+
 
 def _ioctl(ctx: Context, parent: Parent, command: int, argument: bytes) -> None:
     with ctx.directory(parent) as directory:
@@ -34,7 +37,7 @@ def subvol_create(ctx: Context, op: Op) -> None:
 def snapshot(ctx: Context, op: Op) -> None:
     """EINVAL if the source is no subvolume."""
     with ctx.open(op.text("from"), os.O_RDONLY) as source, ctx.parent(op.text("path")) as parent:
-        argument = _ARGS_V2.pack(source.fd, 0, 0, os.fsencode(parent.name))
+        argument = _ARGS_V2.pack(source.fd, 0, _ACCESS[op.text("access")], os.fsencode(parent.name))
         ctx.begin(other=source.inode, directory=parent.inode)
         _ioctl(ctx, parent, _SNAP_CREATE_V2, argument)
         ctx.found(ctx.name_of(parent), source.inode)
