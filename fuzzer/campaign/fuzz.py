@@ -17,6 +17,7 @@ from fuzzer.campaign.finding import load_facts
 from fuzzer.campaign.hang import save_blocked
 from fuzzer.campaign.index import Index
 from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.outcomes import Outcomes
 from fuzzer.campaign.queue import Queue, set_aside
 from fuzzer.campaign.worker import STUCK, FuzzOptions, plan_of, work
 from fuzzer.errors import LeakError, LostWorkerError
@@ -48,11 +49,15 @@ class Totals:
     """Sightings per bucket, those of which no finding was kept included."""
     canary_seen: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
+    outcomes: Outcomes = field(default_factory=Counter)
 
     def add(self, event: Mapping[str, object]) -> None:
         for name in ("workloads", "crash_states", "unique_states"):
             self.counts[name] = self.counts.get(name, 0) + int(str(event.get(name, 0)))
         self.tally.add_json(event)
+        ops = event["ops"]
+        assert isinstance(ops, Mapping)
+        self.outcomes.update(ops)
 
     @property
     def seconds(self) -> float:

@@ -24,7 +24,7 @@ SCHEMA_VERSION = 2
 
 _TIMEOUT_S = 30.0
 _COUNTERS = ("workloads", "crash_states", "unique_states", "judged", "no_promise")
-_COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons")
+_COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons", "ops")
 
 
 SORTS = {

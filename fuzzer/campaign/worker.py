@@ -22,6 +22,7 @@ from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.finding import Origin, make_finding, save_finding
 from fuzzer.campaign.hang import save_hang
 from fuzzer.campaign.lane import Lane, open_lane
+from fuzzer.campaign.outcomes import count_outcomes
 from fuzzer.campaign.queue import Queue
 from fuzzer.campaign.session import now
 from fuzzer.campaign.smallest import smallest
@@ -127,6 +128,7 @@ class _Worker:
             crash_states=examination.states,
             unique_states=examination.unique,
             **examination.tally.to_json(),
+            ops=count_outcomes(execution.history),
             seconds=round(time.monotonic() - started, 3),
         )
         if execution.history.killed:

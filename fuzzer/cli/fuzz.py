@@ -13,6 +13,7 @@ from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.fuzz import Totals, fuzz
 from fuzzer.campaign.index import Index, open_index
 from fuzzer.campaign.monitor import Monitor, count_findings
+from fuzzer.campaign.outcomes import by_op, never_succeeded
 from fuzzer.campaign.session import default_jobs, origin, prepare
 from fuzzer.campaign.source import Generated
 from fuzzer.campaign.worker import FuzzOptions
@@ -135,6 +136,9 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
     )
     for bucket, hits in totals.hits.most_common():
         monitor.say(f"{hits:6} x {bucket}")
+    vain = never_succeeded(totals.outcomes)
+    if vain:
+        monitor.say(f"never succeeded: {vain}")
     if totals.findings:
         monitor.say(f"look at them: powercut triage list --dir {directory}")
     if as_json:
@@ -144,5 +148,6 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
             "findings": totals.findings,
             "known": totals.known,
             **totals.tally.to_json(),
+            "ops": by_op(totals.outcomes),
         }
         click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))

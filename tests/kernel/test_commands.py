@@ -11,6 +11,7 @@ import pytest
 
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import execute
+from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.source import Generated
 from fuzzer.errors import ExitCode
@@ -160,6 +161,11 @@ def test_fuzz_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert after
     assert min(after) > max(before)
     assert "--seed 11" in again.stderr
+    ops = _events(again)[-1]["ops"]
+    assert isinstance(ops, dict)
+    assert ops["create"]["ok"] > 0
+    with open_index(tmp_path / "powercut-run") as index:
+        assert index.totals()["ops/create/ok"] > ops["create"]["ok"]
 
 
 def test_one_seed_one_sequence() -> None:
