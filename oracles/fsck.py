@@ -63,14 +63,14 @@ _QGROUPS_ARE_OLD = re.compile(
 _QGROUP = re.compile(r"^(Counts for qgroup id|(our|disk|diff):\s|Rescan hasn't|Qgroup|ERROR: .*qgroup)")
 
 _NOISE = re.compile(
-    r"^(\[\d+/\d+\]|Opening filesystem|Checking filesystem|UUID:|Phase \d|\s*- |No modify flag|"
+    r"^(\[\d+/\d+\]|Opening filesystem|Checking filesystem|UUID:|Phase \d|- |No modify flag|"
     r"found \d+ bytes|total |btree space|file data|referenced|cache and super|Inode allocation btrees)"
 )
 
 
 def complaints(output: str) -> list[str]:
     """The lines that are not the checker's ordinary progress."""
-    return [line.strip() for line in output.splitlines() if line.strip() and not _NOISE.match(line)]
+    return [line.strip() for line in output.splitlines() if line.strip() and not _NOISE.match(line.strip())]
 
 
 def _promised(fs: str, output: str, lines: list[str]) -> bool:
