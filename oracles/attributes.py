@@ -1,18 +1,23 @@
-"""Mode and extended attributes: a value they had, not older than what was made durable."""
+"""Mode, owner and extended attributes: a value they had, not older than what was made durable."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from fuzzer.state.history import Event
 from fuzzer.state.tree import Node
 from fuzzer.state.xattr_value import xattr_value
 from oracles.case import Case, Rule
+from oracles.file_versions import FileVersions, ValueVersion, owner
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, ValueVersion
 
 _MARK = re.compile(rb"op=(\d+);")
+
+_KEPT_BY_CHOWN = ~(stat.S_ISUID | stat.S_ISGID)
+"""chown(2) clears the set-id bits, root's too (ATTR_KILL_SUID in chown_common)."""
 
 
 def _newest_durable(
@@ -27,47 +32,102 @@ def _newest_durable(
     return max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
 
 
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """An attribute that is one number, always there: what is known of it, what a node shows, in words."""
+
+    name: str
+    versions: Callable[[FileVersions], list[ValueVersion]]
+    found: Callable[[Node], int]
+    words: Callable[[int], str]
+
+
+_MODE = _Plain("mode", lambda file: file.modes, lambda node: node.mode, lambda mode: f"mode {mode:o}")
+_OWNER = _Plain(
+    "owner",
+    lambda file: file.owners,
+    lambda node: owner(node.uid, node.gid),
+    lambda both: f"owner {both >> 32}:{both & 0xFFFFFFFF}",
+)
+
+
 def check_mode(case: Case) -> Iterator[Violation]:
     """Promise: fsync keeps the mode (source `mode`); before that it is one of those it had."""
-    for path, node in case.tree.files():
-        file = case.versions.files.get(node.inode)
-        if file is None or not file.modes:
-            continue
-        newest, sync = _newest_durable(case, file, _visible(case, file.modes))
+    yield from _check_plain(case, _MODE)
+
+
+def check_owner(case: Case) -> Iterator[Violation]:
+    """Promise: fsync keeps user and group (source `owner`), which one op sets both at once."""
+    if case.versions.inherits_group:
+        case.tally.skip("a directory may have given its group to new files")
+        return
+    yield from _check_plain(case, _OWNER)
+
+
+def mode_makers(case: Case) -> Iterator[list[Event]]:
+    """For every inode whose mode some op must have set, the ops that may have."""
+    yield from _plain_makers(case, _MODE)
+
+
+def owner_makers(case: Case) -> Iterator[list[Event]]:
+    """The same for user and group."""
+    if not case.versions.inherits_group:
+        yield from _plain_makers(case, _OWNER)
+
+
+def _check_plain(case: Case, what: _Plain) -> Iterator[Violation]:
+    for path, node, file in _with_versions(case, what):
+        newest, sync = _newest_durable(case, file, _visible(case, what.versions(file)))
         if newest is None and file.born is None:
             # the root, or a directory whose birth is not told
-            case.tally.skip("nobody knows what mode it began with")
+            case.tally.skip(f"nobody knows what {what.name} it began with")
             continue
         case.tally.judged += 1
-        if _mode_makers(case, file, node, newest):
+        if _makers(case, what, file, node, newest):
             continue
-        promised = f"mode {newest.value:o} by {case.sync_label(sync)}" if newest else "a mode an op gave it"
+        promised = f"{what.words(newest.value or 0)} by {case.sync_label(sync)}" if newest else ""
         yield Violation(
-            rule="mode",
-            kind="old-mode" if newest else "mode-from-nowhere",
+            rule=what.name,
+            kind=f"old-{what.name}" if newest else f"{what.name}-from-nowhere",
             subject=path,
-            promised=promised,
-            found=f"mode {node.mode:o}",
-            source=case.source("mode", sync),
+            promised=promised or f"the {what.name} an op gave it",
+            found=what.words(what.found(node)),
+            source=case.source(what.name, sync),
             sync=sync,
             inode=file.inode,
             op=newest.event.id if newest else 0,
         )
 
 
-def mode_makers(case: Case) -> Iterator[list[Event]]:
-    """For every inode whose mode some op must have set, the ops that may have."""
-    for _, node in case.tree.files():
+def _plain_makers(case: Case, what: _Plain) -> Iterator[list[Event]]:
+    for _, node, file in _with_versions(case, what):
+        newest, _ = _newest_durable(case, file, _visible(case, what.versions(file)))
+        if newest or file.born:
+            yield _makers(case, what, file, node, newest)
+
+
+def _with_versions(case: Case, what: _Plain) -> Iterator[tuple[str, Node, FileVersions]]:
+    """Every inode of the tree about which something is known."""
+    for path, node in case.tree.files():
         file = case.versions.files.get(node.inode)
-        if file is not None and file.modes:
-            newest, _ = _newest_durable(case, file, _visible(case, file.modes))
-            if newest or file.born:
-                yield _mode_makers(case, file, node, newest)
+        if file is not None and what.versions(file):
+            yield path, node, file
 
 
-def _mode_makers(case: Case, file: FileVersions, node: Node, newest: ValueVersion | None) -> list[Event]:
-    visible = _visible(case, file.modes)
-    return [v.event for v in visible if v.value == node.mode and v.event.end_ns >= _floor(newest)]
+def _makers(
+    case: Case, what: _Plain, file: FileVersions, node: Node, newest: ValueVersion | None
+) -> list[Event]:
+    found, visible = what.found(node), _visible(case, what.versions(file))
+    kept = _KEPT_BY_CHOWN if what is _MODE and _has_chown(case, file) else ~0
+    return [
+        v.event
+        for v in visible
+        if v.value is not None and found in (v.value, v.value & kept) and v.event.end_ns >= _floor(newest)
+    ]
+
+
+def _has_chown(case: Case, file: FileVersions) -> bool:
+    return any(v.event is not file.born for v in _visible(case, file.owners))
 
 
 def _visible(case: Case, versions: list[ValueVersion]) -> list[ValueVersion]:
@@ -160,4 +220,4 @@ def _kind(newest: ValueVersion | None, value: bytes | None) -> str:
     return "old-xattr" if _MARK.match(value) else "corrupt-xattr"
 
 
-RULES = (Rule("mode", check_mode), Rule("xattr", check_xattrs))
+RULES = (Rule("mode", check_mode), Rule("owner", check_owner), Rule("xattr", check_xattrs))

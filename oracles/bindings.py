@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, may_be_at, touched_names
 
-_BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "subvol_create", "snapshot"})
+_BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "tmplink", "subvol_create", "snapshot"})
 
 
 def may_bind(versions: Versions, key: NameKey, version: NameVersion, inode: int) -> bool:

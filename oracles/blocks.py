@@ -8,8 +8,8 @@ from itertools import groupby
 from fuzzer.state.stamps import Run, file_tag
 from oracles.case import Case, Rule
 from oracles.data import Origins, edges_of, may_be_undone_by_mapping, split
+from oracles.file_versions import DataVersion, FileVersions
 from oracles.verdict import Violation
-from oracles.versions import DataVersion, FileVersions
 
 _BLOCK_BYTES = 4096
 """The smallest block btrfs is made with here; what holds of larger ones holds of these."""
@@ -27,7 +27,7 @@ def check_blocks(case: Case) -> Iterator[Violation]:
     that had been done to the block before was in it, and a write goes into a page as a whole (stores
     through a mapping do not). Written in place (nodatacow, xfs), sectors mix.
     """
-    if case.profile.torn_blocks:
+    if case.profile.torn_blocks or case.versions.in_place:
         return
     origins = Origins(case.versions)
     for path, node in case.tree.files():

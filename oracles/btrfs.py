@@ -9,6 +9,7 @@ BTRFS_SOURCES = {
     "data": _FSYNC + "fstests generic/065, generic/311 and the log tree (fs/btrfs/tree-log.c)",
     "size": _FSYNC + "fstests generic/392, generic/468",
     "mode": _FSYNC + "fstests generic/489",
+    "owner": _FSYNC + "fstests generic/489",
     "xattr": _FSYNC + "fstests generic/066, generic/489, generic/745",
     "name": "fstests generic/321, 322, 520: fsync of a file persists its names and new ancestors",
     "directory": "fstests generic/065, generic/348, generic/557: fsync of a directory persists its entries",

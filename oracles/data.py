@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from fuzzer.state.history import FOREVER, Event
 from fuzzer.state.stamps import FOREIGN, ZERO, Run, file_tag
 from oracles.case import Case, Rule
+from oracles.file_versions import END_OF_FILE, DataVersion, FileVersions, Source
 from oracles.verdict import Violation
-from oracles.versions import END_OF_FILE, DataVersion, FileVersions, Source, Versions, overlaps
+from oracles.versions import Versions, overlaps
 
 _MAX_CLONE_DEPTH = 64
 """Clones of clones are followed this far; deeper ones are believed."""

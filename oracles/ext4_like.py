@@ -13,6 +13,7 @@ EXT4_LIKE_SOURCES = {
     "name": _JOURNAL,
     "directory": _JOURNAL,
     "mode": _JOURNAL,
+    "owner": _JOURNAL,
     "xattr": _JOURNAL,
     "not-lost": _JOURNAL,
     "order": _JOURNAL,

@@ -19,9 +19,9 @@ from fuzzer.state.tree import Node
 from fuzzer.workload.ops import WORD_BYTES
 from oracles.case import Case, Rule
 from oracles.data import may_be_undone_by_mapping
+from oracles.file_versions import FileVersions, SizeVersion, Source
 from oracles.size import size_givers
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, SizeVersion, Source
 
 _SECTOR_BYTES = 512
 """The smallest block xfs can be made with: no I/O ends inside one but at the end of file."""

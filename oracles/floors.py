@@ -104,6 +104,12 @@ class Floors:
         """Id of the sync call that made an attribute change of `inode` durable, or None."""
         return first_covering(event, self.committed, self.metadata.get(inode, ()))
 
+    def time_sync(self, inode: int, event: Event) -> int | None:
+        """The same for the times it set; a lazy file system keeps them in memory until asked for them."""
+        if self.profile.lazy_times:
+            return first_covering(event, self.everything, self.metadata.get(inode, ()))
+        return self.metadata_sync(inode, event)
+
     def is_open_move(self, event: Event) -> bool:
         """True for a rename to another directory whose inode no sync call has settled since."""
         elsewhere = event.directory != event.directory2

@@ -23,9 +23,10 @@ from fuzzer.state.history import Event
 from fuzzer.state.stamps import FOREIGN, ZERO, Run
 from oracles.case import Tally
 from oracles.data import Origins, edges_of, may_be_undone_by_mapping, split
+from oracles.file_versions import FileVersions
 from oracles.floors import failed_syncs
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, Versions
+from oracles.versions import Versions
 
 _SOURCE = "POSIX write(2): a read that follows a write returns its data; open(2) NOTES for O_DIRECT"
 _SOURCE_FOREIGN = "stale or foreign data in a file is a bug everywhere (fstests generic/042, generic/536)"

@@ -22,6 +22,7 @@ _KINDS = {
     "snapshot": "dir",
     "symlink": "symlink",
     "create": "file",
+    "tmplink": "file",
     "mknod": "other",
 }
 

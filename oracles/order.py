@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from fuzzer.state.history import Event
-from oracles.attributes import check_mode, check_xattrs, mode_makers, xattr_makers
+from oracles.attributes import check_mode, check_owner, check_xattrs, mode_makers, owner_makers, xattr_makers
 from oracles.case import Case, Rule, Tally
 from oracles.floors import Floors, compute_floors
 from oracles.names import check_names, check_not_lost, name_makers
@@ -30,10 +30,11 @@ _CHECKS = (
     check_rename_atomic,
     check_rename_whole,
     check_mode,
+    check_owner,
     check_xattrs,
 )
 
-_MAKERS = (name_makers, mode_makers, xattr_makers, size_makers)
+_MAKERS = (name_makers, mode_makers, owner_makers, xattr_makers, size_makers)
 """Each gives, for everything it finds in the tree, the ops that can have made it so."""
 
 

@@ -17,6 +17,7 @@ POSIX_SOURCES = {
     "data": "fsync(2): transfers all modified data of the file to the device",
     "size": "fsync(2), fdatasync(2): the size is needed to read the data back",
     "mode": "fsync(2): flushes the metadata of the file",
+    "owner": "fsync(2): flushes the metadata of the file",
     "xattr": "fsync(2): flushes the metadata of the file",
     "times": "fsync(2): flushes the metadata of the file, fdatasync(2) need not",
     "name": "fsync(2): an explicit fsync of the directory is needed for its entries",

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.state.tree import Node
 from oracles.case import Case, Rule
+from oracles.file_versions import END_OF_FILE, FileVersions
 from oracles.verdict import Violation
-from oracles.versions import END_OF_FILE, FileVersions
 
 _BLOCK_BYTES = 4096
 """Reservations are counted in whole blocks of this, the largest both file systems use."""

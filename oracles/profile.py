@@ -32,7 +32,8 @@ class Profile:
 
     Promises: `atomic_moves`: a move to another directory is seen whole or not at all, whatever was
     synced. `order`: see `Order`. `fsync_names`: fsync of a file persists its names and the directories
-    above. `synchronous_names`: changes of names are durable when they return. `silent` are patterns of
+    above. `synchronous_names`: changes of names are durable when they return. `lazy_times`: times come
+    with fsync of the file and with sync, not with later changes of others. `silent` are patterns of
     `rule/kind` that are not promised. `sources` maps a promise to where it is written down.
     """
 
@@ -48,6 +49,7 @@ class Profile:
     order: Order
     fsync_names: bool = True
     synchronous_names: bool = False
+    lazy_times: bool = False
     silent: tuple[str, ...] = ()
 
     def source(self, promise: str) -> str:
@@ -98,6 +100,9 @@ def own_profile(fs: str, mount: str = "") -> Profile:
     if "nodatacow" in options:
         # btrfs(5): "potential partial writes, in case the write is interrupted", and no checksums to notice
         profile = replace(profile, torn_blocks=True)
+    if "lazytime" in options:
+        # mount(8): times are updated on disk for fsync, syncfs and sync, or with another change of the inode.
+        profile = replace(profile, lazy_times=True)
     if fs == "xfs" and "wsync" in options:
         # xfs(5): namespace operations are executed synchronously.
         return replace(profile, synchronous_names=True)

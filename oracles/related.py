@@ -101,7 +101,7 @@ def _add_made_in(sync: _Sync, directory: int) -> None:
             _add_made_in(sync, version.inode)
 
 
-_BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod"})
+_BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "tmplink"})
 
 
 # ------------------------------------------------------------------------------------- partners

@@ -12,8 +12,8 @@ from itertools import islice
 
 from fuzzer.state.history import Event
 from oracles.case import Case, Rule
+from oracles.file_versions import END_OF_FILE, FileVersions, SizeVersion
 from oracles.verdict import Violation
-from oracles.versions import END_OF_FILE, FileVersions, SizeVersion
 
 _PARTIAL_UNIT = 512
 """An unfinished extension shows at I/O granularity: the size follows completed I/O (xfs_setfilesize,

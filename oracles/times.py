@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 
 from fuzzer.state.history import Event
 from fuzzer.state.tree import Node
+from fuzzer.state.utimes_value import utimes_ns
+from fuzzer.workload.ops import Role
 from oracles.case import Case, Rule
+from oracles.file_versions import FileVersions, Source
 from oracles.verdict import Violation
-from oracles.versions import FileVersions, Source
 
 _SLACK_NS = 250_000_000
 """Ticks of a guest whose processor was not run for a while come late."""
@@ -37,7 +39,10 @@ def check_times(case: Case) -> Iterator[Violation]:
             continue
         case.tally.judged += 1
         changes = list(_content_changes(file))
-        yield from _check(case, path, node, "mtime", node.mtime_ns, changes)
+        if file.dated:
+            yield from _check_dated(case, path, node, file, changes)
+        else:
+            yield from _check(case, path, node, "mtime", node.mtime_ns, changes)
         changes += _attribute_changes(file)
         yield from _check(case, path, node, "ctime", node.ctime_ns, changes)
 
@@ -53,8 +58,61 @@ def _content_changes(file: FileVersions) -> Iterator[Event]:
 
 def _attribute_changes(file: FileVersions) -> list[Event]:
     """The ops that surely set the ctime alone."""
-    values = (*file.modes, *(v for versions in file.xattrs.values() for v in versions))
-    return [v.event for v in values if v.event.succeeded and v.event is not file.born]
+    values = (*file.modes, *file.owners, *(v for versions in file.xattrs.values() for v in versions))
+    events = [*(v.event for v in values), *file.dated]
+    return [event for event in events if event.succeeded and event is not file.born]
+
+
+def _check_dated(
+    case: Case, path: str, node: Node, file: FileVersions, changes: list[Event]
+) -> Iterator[Violation]:
+    """The mtime of a file that utimes ops have set to times of their own, long ago.
+
+    It is the time of one of them, not over before the newest durable change; or a time of the clock,
+    if something else may have set it since.
+    """
+    setters = [*changes, *(event for event in file.dated if event.succeeded)]
+    newest, sync = _newest(case, node.inode, setters)
+    makers = [e for e in file.dated if case.floors.visible(e) and utimes_ns(e.id) == node.mtime_ns]
+    since = [e for e in makers if newest is None or e.end_ns >= newest.begin_ns]
+    if since:
+        return
+    if not makers and (newest not in file.dated or _may_be_touched(case, node.inode, newest)):
+        yield from _check(case, path, node, "mtime", node.mtime_ns, changes)
+        return
+    yield Violation(
+        rule="times",
+        kind="old-mtime",
+        subject=path,
+        promised=f"its mtime is that of `{newest.op.brief}`, or later, by {case.sync_label(sync)}"
+        if newest
+        else "",
+        found=f"it is that of `{makers[0].op.brief}`" if makers else "it is another one",
+        source=case.profile.source("times"),
+        sync=sync,
+        inode=node.inode,
+        op=newest.id if newest else 0,
+    )
+
+
+def _may_be_touched(case: Case, inode: int, since: Event | None) -> bool:
+    """True if an op that was not over before `since` may have set the mtime to the time of the clock."""
+    begin_ns = since.begin_ns if since else 0
+    return any(
+        event.subject == inode
+        and event.op.spec.role is Role.DATA
+        and event.end_ns >= begin_ns
+        and case.floors.visible(event)
+        for event in case.versions.history.events
+    )
+
+
+def _newest(case: Case, inode: int, changes: Iterable[Event]) -> tuple[Event | None, int]:
+    """The youngest durable one of some changes, and the id of the sync call that made it so."""
+    durable = [
+        (event, sync) for event in changes if (sync := case.floors.time_sync(inode, event)) is not None
+    ]
+    return max(durable, key=lambda pair: pair[0].begin_ns, default=(None, 0))
 
 
 def _check(
@@ -63,12 +121,8 @@ def _check(
     ahead_ns = case.versions.history.realtime_ns
     born = case.versions.files[node.inode].born
     assert born is not None
-    durable = [
-        (event, sync)
-        for event in changes
-        if (sync := case.floors.metadata_sync(node.inode, event)) is not None
-    ]
-    newest, sync = max(durable, key=lambda pair: pair[0].begin_ns, default=(born, 0))
+    newest, sync = _newest(case, node.inode, changes)
+    newest = newest or born
     if time_ns < newest.begin_ns + ahead_ns - _SLACK_NS:
         kind, promised = f"old-{name}", f"its {name} is that of `{newest.op.brief}`, or later"
         if sync:

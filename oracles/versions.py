@@ -7,31 +7,34 @@ call promises (that is `floors.py`) or what a crash showed.
 
 from __future__ import annotations
 
-import errno
 import stat
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
-from enum import Enum
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.inode import format_inode, inode_generation
-from fuzzer.workload.ops import MAX_FILE_BYTES
 from oracles.changes import find_changes
+from oracles.file_versions import (
+    END_OF_FILE,
+    FileVersions,
+    ValueVersion,
+    add_first_data,
+    add_inode_version,
+    may_have_changed,
+    owner,
+)
 
 UNKNOWN = -1
 """A name version whose inode could not be told (lookups raced); it explains any inode."""
 
-END_OF_FILE = MAX_FILE_BYTES * 2
-"""Upper end of ranges that reach to whatever the end of the file is."""
+ROOT_OWNER = owner(0, 0)
+"""Whose all new files are: actors run as root."""
 
 NameKey = tuple[int, str]
 
 Commits = tuple[tuple[int, int], ...]
 """When the superblocks of new btrfs transactions were written: (arrival, completion), ns."""
-
-_HALF_DONE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ENOMEM, errno.EFAULT})
-"""A data op that failed with one of these may have done a part of its work (write(2), fallocate(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,84 +44,6 @@ class NameVersion:
     event: Event
     inode: int
     sure: bool
-
-
-class Source(Enum):
-    """Where the bytes of a data version come from."""
-
-    WRITE = "write"
-    ZERO = "zero"
-    CLONE = "clone"
-
-
-@dataclass(frozen=True, slots=True)
-class DataVersion:
-    """`event` put bytes at [start, end). `sure`: it did so if it returned; else it may have."""
-
-    event: Event
-    start: int
-    end: int
-    source: Source
-    sure: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SizeVersion:
-    """`event` set the size to `value`, or raised it to at least `value` (`raises`)."""
-
-    event: Event
-    value: int
-    raises: bool
-    sure: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ValueVersion:
-    """`event` set an attribute to `value` (None: removed)."""
-
-    event: Event
-    value: int | None
-
-
-@dataclass(slots=True)
-class FileVersions:
-    """Everything that happened to one inode."""
-
-    inode: int
-    born: Event | None = None
-    data: list[DataVersion] = field(default_factory=list)
-    sizes: list[SizeVersion] = field(default_factory=list)
-    modes: list[ValueVersion] = field(default_factory=list)
-    xattrs: dict[str, list[ValueVersion]] = field(default_factory=lambda: defaultdict(list))
-    shifted: list[Event] = field(default_factory=list)
-    """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
-    reserved: list[Event] = field(default_factory=list)
-    """fallocate ops that reserved all of their range."""
-    rewritten: list[Event] = field(default_factory=list)
-    """Defragmentations: the data is the same after them, the number of blocks it takes need not be."""
-    mapped: list[Event] = field(default_factory=list)
-    """Stores through a mapping; see `data.py` on what they do to direct writes."""
-    _writes: dict[int, list[DataVersion]] = field(default_factory=lambda: defaultdict(list))
-    _zeros: list[DataVersion] = field(default_factory=list)
-    _clones: list[DataVersion] = field(default_factory=list)
-
-    def add_data(self, version: DataVersion) -> None:
-        self.data.append(version)
-        if version.source is Source.WRITE:
-            self._writes[version.event.id].append(version)
-        elif version.source is Source.ZERO:
-            self._zeros.append(version)
-        else:
-            self._clones.append(version)
-
-    @property
-    def is_special(self) -> bool:
-        """True for fifos, devices and sockets."""
-        return self.born is not None and self.born.op.name == "mknod"
-
-    def data_like(self, op: int) -> list[DataVersion]:
-        """The versions that can hold words of op `op` (0: zeroes)."""
-        return (self._writes.get(op, []) if op else self._zeros) + self._clones
 
 
 @dataclass(slots=True)
@@ -145,6 +70,10 @@ class Versions:
     """Answers of `bindings.py`, kept for the next crash of this history."""
     commits: Commits | None = None
 
+    in_place: bool = False
+    """True if the history may have turned copy-on-write off for single files (chattr +C)."""
+    inherits_group: bool = False
+    """True if some directory may have given its group to what was made in it (S_ISGID, inode(7))."""
     subvolumes: bool = False
     """True if the history makes or deletes btrfs subvolumes."""
 
@@ -194,22 +123,31 @@ class Versions:
 
 def build_versions(history: History, commits: Commits | None = None) -> Versions:
     """Read all versions off a history. `commits` are those of the log, None where it does not tell."""
-    subvolumes = any(event.op.name in _SUBVOLUME_OPS for event in history.events)
-    versions = Versions(history, commits=commits, subvolumes=subvolumes)
+    versions = Versions(
+        history,
+        commits=commits,
+        in_place=any(e.op.name == "chattr" and e.op["flag"] == "nocow" for e in history.events),
+        inherits_group=any(_sets_group_bit(event) for event in history.events),
+        subvolumes=any(event.op.name in _SUBVOLUME_OPS for event in history.events),
+    )
     root = versions.file(history.root)
     root.born = None
     for event in history.events:
         if event.op.name in _NAME_OPS:
             if _may_have_worked(event) and not versions.is_opaque(event.directory):
                 versions.name_events.append(event)
-        elif not versions.is_opaque(event.subject):
-            _add_inode_version(versions, event)
+        elif event.subject and may_have_changed(event) and not versions.is_opaque(event.subject):
+            add_inode_version(versions.file(event.subject), event)
     _find_races(versions)
     for event in versions.name_events:
         _NAME_OPS[event.op.name](versions, event)
     _find_lives(versions)
     versions.changes = find_changes(versions.name_events, versions.raced)
     return versions
+
+
+def _sets_group_bit(event: Event) -> bool:
+    return event.op.name in ("chmod", "mkdir") and bool(event.op.number("mode") & stat.S_ISGID)
 
 
 def _find_races(versions: Versions) -> None:
@@ -283,20 +221,25 @@ def _last_name(event: Event, key: str) -> str:
 
 
 def _birth(versions: Versions, event: Event) -> None:
-    """Only create learns the inode from a descriptor; mkdir and symlink look the name up afterwards."""
-    told = event.op.name == "create" or event.id not in versions.raced
+    """Only create and tmplink know the inode from a descriptor; the others look the name up afterwards."""
+    told = event.op.name in ("create", "tmplink") or event.id not in versions.raced
     inode = event.subject if event.subject and told else UNKNOWN
     if inode != UNKNOWN:
         file = versions.file(inode)
         file.born = event
         file.modes += [ValueVersion(event, mode) for mode in _first_modes(event)]
+        if event.op.name not in _SUBVOLUME_OPS:
+            # A snapshot has the owner of its source, and what is done to a subvolume's root is not followed.
+            file.owners.append(ValueVersion(event, ROOT_OWNER))
+        if event.op.name == "tmplink":
+            add_first_data(file, event)
     key = (event.directory, _last_name(event, "path"))
     versions.names[key].append(NameVersion(event, inode, event.returned))
 
 
 def _first_modes(event: Event) -> tuple[int, ...]:
     """mkdir(2) takes no set-id bits, but a directory may inherit S_ISGID from its parent."""
-    if event.op.name not in ("create", "mkdir", "mknod"):
+    if event.op.name not in ("create", "mkdir", "mknod", "tmplink"):
         return ()
     mode = event.op.number("mode")
     if event.op.name != "mkdir":
@@ -354,6 +297,7 @@ _NAME_OPS = {
     "link": _link,
     "rename": _rename,
     "mknod": _birth,
+    "tmplink": _birth,
     "subvol_create": _birth,
     "snapshot": _birth,
     "unlink": _removal,
@@ -362,86 +306,6 @@ _NAME_OPS = {
 }
 _REMOVALS = frozenset({"unlink", "rmdir", "subvol_delete"})
 _SUBVOLUME_OPS = frozenset({"subvol_create", "snapshot", "subvol_delete"})
-_ATTRIBUTE_OPS = frozenset({"chmod", "setxattr", "removexattr"})
-
-
-def _add_inode_version(versions: Versions, event: Event) -> None:
-    name = event.op.name
-    if not event.subject or (event.failed and event.errno not in _HALF_DONE):
-        return
-    file = versions.file(event.subject)
-    if file.is_special and name not in _ATTRIBUTE_OPS:
-        return
-    if name in ("write", "dwrite", "mwrite", "fault_write"):
-        _add_write(file, event)
-    elif name in ("truncate", "otrunc"):
-        size = event.op.number("size") if name == "truncate" else 0
-        file.sizes.append(SizeVersion(event, size, False, event.succeeded))
-        file.add_data(DataVersion(event, size, END_OF_FILE, Source.ZERO, event.succeeded))
-    elif name == "fallocate":
-        _add_fallocate(file, event)
-    elif name == "defrag":
-        file.rewritten.append(event)
-    elif name == "clone":
-        _add_clone(file, event)
-    elif name == "copy_range":
-        _add_copy(file, event)
-    elif name == "chmod":
-        file.modes.append(ValueVersion(event, event.op.number("mode")))
-    elif name in ("setxattr", "removexattr"):
-        _add_xattr(file, event)
-
-
-def _add_write(file: FileVersions, event: Event) -> None:
-    start = event.op.number("off")
-    length = event.result if event.succeeded else event.op.number("len")
-    end = start + length
-    file.add_data(DataVersion(event, start, end, Source.WRITE, event.succeeded))
-    if length < event.op.number("len"):
-        # What a short write did behind the end it reported is not told.
-        file.add_data(DataVersion(event, end, start + event.op.number("len"), Source.WRITE, False))
-    if event.op.name == "mwrite":
-        file.mapped.append(event)
-    else:
-        file.sizes.append(SizeVersion(event, end, True, event.succeeded))
-
-
-def _add_fallocate(file: FileVersions, event: Event) -> None:
-    start, mode = event.op.number("off"), event.op.text("mode")
-    end = start + event.op.number("len")
-    if mode in ("collapse", "insert"):
-        file.shifted.append(event)
-        return
-    if mode in ("punch", "zero", "zero_keep"):
-        file.add_data(DataVersion(event, start, end, Source.ZERO, event.succeeded))
-    if mode in ("alloc", "keep", "zero", "zero_keep") and event.succeeded:
-        file.reserved.append(event)
-    if mode in ("alloc", "zero", "unshare"):
-        file.sizes.append(SizeVersion(event, end, True, event.succeeded))
-
-
-def _add_clone(file: FileVersions, event: Event) -> None:
-    """Length 0 means to the end of the source, whatever that was: then nothing is sure."""
-    start, length = event.op.number("off"), event.op.number("len")
-    end = start + length if length else END_OF_FILE
-    sure = event.succeeded and length > 0
-    file.add_data(DataVersion(event, start, end, Source.CLONE, sure))
-    file.sizes.append(SizeVersion(event, end, True, sure))
-
-
-def _add_copy(file: FileVersions, event: Event) -> None:
-    """copy_file_range(2) may stop short; if it goes through the page cache it is no atomic change."""
-    start, wanted = event.op.number("off"), event.op.number("len")
-    length = event.result if event.succeeded else wanted
-    file.add_data(DataVersion(event, start, start + length, Source.CLONE, event.succeeded))
-    file.sizes.append(SizeVersion(event, start + length, True, event.succeeded and length > 0))
-    if length < wanted:
-        file.add_data(DataVersion(event, start + length, start + wanted, Source.CLONE, False))
-
-
-def _add_xattr(file: FileVersions, event: Event) -> None:
-    value = event.id if event.op.name == "setxattr" else None
-    file.xattrs[event.op.text("name")].append(ValueVersion(event, value))
 
 
 def overlaps(a: Event, b: Event) -> bool:

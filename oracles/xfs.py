@@ -11,6 +11,7 @@ XFS_SOURCES = {
     "extension": "Dave Chinner, linux-xfs 30 November 2022 (20221129213436.GG3600936@dread.disaster.area):"
     " if a write extended the file, the data there is persisted before the size",
     "mode": _FSYNC + "fstests generic/489",
+    "owner": _FSYNC + "fstests generic/489",
     "xattr": _FSYNC + "fstests generic/066, generic/489, generic/745",
     "name": "fstests generic/321, generic/322, generic/520: the log is forced up to the inode's last change",
     "directory": "fstests generic/065, 348, 557: the log is forced up to the directory's last change",

@@ -86,6 +86,11 @@ def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
     check(_LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), flags), "sync_file_range")
 
 
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+"""Of linux/fs.h; the argument is an int, whatever the size in the number says (ioctl_iflags(2))."""
+
+FS_IMMUTABLE_FL, FS_APPEND_FL = 0x10, 0x20
+
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 """_IOWR('X', 119, int) and _IOWR('X', 120, int) of linux/fs.h."""
 

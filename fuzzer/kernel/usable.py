@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from fuzzer.kernel import libc
 from fuzzer.kernel.control import trim
 from fuzzer.kernel.libc import syncfs
 from fuzzer.state.recovery import Listing
 
 _PROBE = "powercut-probe"
+_PROTECTED = libc.FS_IMMUTABLE_FL | libc.FS_APPEND_FL
+_BTRFS_IOC_SUBVOL_SETFLAGS = 0x4008941A
 _DATA = bytes(range(256)) * 256
 _CANNOT_TRIM = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EROFS}
 """fstrim(8) on a device, or through a mount, that does not take discards. EROFS: the file system has
@@ -31,6 +36,10 @@ def empty(mountpoint: Path) -> tuple[str, ...]:
     def note(error: OSError) -> None:
         errors.append(f"readdir {_name(error)}: {error.filename}")
 
+    for directory, _, files in os.walk(mountpoint):
+        _unprotect(Path(directory), is_directory=True)
+        for name in files:
+            _unprotect(Path(directory, name), is_directory=False)
     for directory, subdirs, files in os.walk(mountpoint, topdown=False, onerror=note):
         here = Path(directory)
         for name in files:
@@ -92,6 +101,29 @@ def sync(mountpoint: Path) -> None:
         syncfs(fd)
     finally:
         os.close(fd)
+
+
+def _unprotect(path: Path, *, is_directory: bool) -> None:
+    """Clear what makes even root fail: the immutable and the append-only flag (ioctl_iflags(2)), and that a
+    btrfs subvolume is read-only.
+
+    What cannot be opened or has no flags is left to the removal, whose failure is told.
+    """
+    with suppress(OSError):
+        if not is_directory and not stat.S_ISREG(path.lstat().st_mode):
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            argument = bytearray(4)
+            fcntl.ioctl(fd, libc.FS_IOC_GETFLAGS, argument)
+            flags = int.from_bytes(argument, sys.byteorder)
+            if flags & _PROTECTED:
+                fcntl.ioctl(fd, libc.FS_IOC_SETFLAGS, (flags & ~_PROTECTED).to_bytes(4, sys.byteorder))
+            if is_directory:
+                # EINVAL: not a subvolume; ENOTTY: not btrfs
+                fcntl.ioctl(fd, _BTRFS_IOC_SUBVOL_SETFLAGS, bytes(8))
+        finally:
+            os.close(fd)
 
 
 def _remove_xattrs(path: Path) -> None:

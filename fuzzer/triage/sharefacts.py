@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from fuzzer.state.history import Event
 from oracles import Violation
-from oracles.versions import Source, Versions
+from oracles.file_versions import Source
+from oracles.versions import Versions
 
 
 def share_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str, str]]:

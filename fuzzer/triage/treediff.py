@@ -16,9 +16,10 @@ from fuzzer.triage.dossier import Dossier, say_op
 from oracles import Tally, profile_for
 from oracles.case import Case
 from oracles.data import FileFloors, Origins, check_piece, split
+from oracles.file_versions import FileVersions
 from oracles.floors import Floors, compute_floors
 from oracles.related import add_related
-from oracles.versions import UNKNOWN, FileVersions, NameKey, NameVersion, Versions, touched_names
+from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
 
 _MAX_DEPTH = 64
 """Directories are followed up this far; renames can make circles of what names are known by."""

@@ -102,6 +102,11 @@ def _count(name: str, default: int | None, low: int, high: int) -> Param:
     return Param(name, Kind.NUMBER, default, low=low, high=high)
 
 
+def _id(name: str) -> Param:
+    """User or group; -1, which would leave it alone, is none."""
+    return _count(name, None, 0, (1 << 32) - 2)
+
+
 def _choice(name: str, *choices: str) -> Param:
     return Param(name, Kind.CHOICE, choices[0], choices)
 
@@ -110,7 +115,7 @@ _DURABLE = _choice("sync", "none", "dsync", "sync", "rwf_dsync")
 _OPENED = _choice("flags", "none", "dsync", "sync")
 """O_DSYNC and O_SYNC on a descriptor that nothing is written to: they promise nothing (open(2))."""
 
-_BTRFS = ("btrfs",)
+_BTRFS, _XFS = ("btrfs",), ("xfs",)
 FALLOCATE_MODES = ("alloc", "keep", "punch", "zero", "zero_keep", "collapse", "insert", "unshare")
 _REMAP = (_path("from"), _path("to"), _bytes("src"), _bytes("off"), _bytes("len"))
 _LEVEL = Param("level", Kind.CHOICE, "3", ("1", "2", "3"))
@@ -142,6 +147,12 @@ _ROWS = (
         Role.NAMES,
         (_path(), _choice("kind", "fifo", "null", "socket"), _mode(0o644)),
         "new special file; null is the character device 1:3",
+    ),
+    OpSpec(
+        "tmplink",
+        Role.NAMES,
+        (_path(), *_range(), _mode(0o644), _choice("fsync", "no", "yes")),
+        "open(O_TMPFILE), write, perhaps fsync, then link it to its first name",
     ),
     OpSpec("link", Role.NAMES, (_path("from"), _path("to")), "hard link"),
     OpSpec("rename", Role.NAMES, (_path("from"), _path("to"), _RENAME_FLAGS), "renameat2"),
@@ -193,6 +204,17 @@ _ROWS = (
     ),
     OpSpec("dedupe", Role.DATA, _REMAP, "FIDEDUPERANGE"),
     OpSpec("chmod", Role.ATTRIBUTES, (_path(), _mode()), "fchmod"),
+    OpSpec("chown", Role.ATTRIBUTES, (_path(), _id("uid"), _id("gid")), "fchown to numeric ids"),
+    OpSpec("utimes", Role.ATTRIBUTES, (_path(),), "set the mtime to a time that names this op, in 1985"),
+    OpSpec(
+        "chattr",
+        Role.ATTRIBUTES,
+        (_path(), _choice("flag", "nocow", "compress", "append", "immutable"), _choice("to", "on", "off")),
+        "set or clear an inode flag; the first two are for btrfs, nocow for empty files",
+    ),
+    OpSpec(
+        "extsize", Role.ATTRIBUTES, (_path(), _bytes("size", DIRECT_ALIGN_BYTES)), "extent size hint", _XFS
+    ),
     OpSpec(
         "setxattr",
         Role.ATTRIBUTES,

@@ -37,6 +37,8 @@ _MOUNT_FORBIDDEN = {
     "device": "names another device",
     "logdev": "names another device",
     "rtdev": "names another device",
+    "grpid": "gives new files another group than the judge expects",
+    "bsdgroups": "gives new files another group than the judge expects",
     "loop": "belongs to mount(8), not to the file system",
 }
 """Mount options that would make every verdict worthless (btrfs(5), xfs(5)), with the reason."""

@@ -191,6 +191,26 @@ def mode(s: Scene) -> dict[str, Value]:
     return {"mode": s.rng.choice((0o600, 0o640, 0o644, 0o755, 0o777, 0o1777))}
 
 
+def owner(s: Scene) -> dict[str, Value]:
+    return {"uid": s.rng.choice((0, 1000, 65534)), "gid": s.rng.choice((0, 1000, 1 << 20))}
+
+
+def inode_flag(s: Scene) -> dict[str, Value]:
+    """Mostly what changes how data is written; a protected file stops everybody and is soon freed again."""
+    here = ((6, "nocow"), (4, "compress")) if s.fs == "btrfs" else ()
+    flag = s.pick((*here, (1, "append"), (1, "immutable")))
+    return {"flag": flag, "to": s.pick(((1, "on"), (2, "off"))) if flag in ("append", "immutable") else "on"}
+
+
+def extent_hint(s: Scene) -> dict[str, Value]:
+    return {"size": s.rng.choice((16 << 10, 64 << 10, 1 << 20))}
+
+
+def new_linked(s: Scene) -> dict[str, Value]:
+    span: dict[str, Value] = {"off": s.pick(((3, 0), (1, BLOCK))), "len": s.length(WORD_BYTES)}
+    return {"path": s.new_file(), **span, "fsync": s.pick(((1, "no"), (1, "yes")))}
+
+
 def xattr(s: Scene) -> dict[str, Value]:
     return {"name": s.rng.choice(("x", "y"))}
 

@@ -195,6 +195,8 @@ class Scene:
                 self.subvolumes = [name for name in self.subvolumes if name != op["path"]]
             case "symlink":
                 self.symlinks.append(op.text("path"))
+            case "tmplink":
+                self.sizes.setdefault(op.text("path"), op.number("off") + op.number("len"))
             case "link":
                 self.sizes.setdefault(op.text("to"), self.sizes.get(op.text("from"), 0))
             case "rename":

@@ -37,6 +37,8 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "syncfs": ("sync",),
     "subvol_create": ("mkdir",),
     "setxattr": ("chmod",),
+    "chown": ("chmod",),
+    "tmplink": ("create",),
     "fallocate": ("write", "truncate"),
     "sync_file_range": ("fsync",),
 }

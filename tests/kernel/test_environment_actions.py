@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.kernel.knobs import kept_knobs, set_knobs_back
+from fuzzer.kernel.usable import empty
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.state.history import Event
 from fuzzer.workload.model import Actor, Op, Workload
@@ -143,9 +144,8 @@ def test_balance_is_paused_and_resumed(btrfs: Fresh) -> None:
     events = btrfs.run_ops(*(op("balance_ctl", action=a) for a in ("pause", "cancel", "resume")))
     assert [event.errno for event in events] == [errno.ENOTCONN] * 3
     balancer = Actor("b", (op("balance", type="all"),), loop=20)
-    controller = Actor(
-        "c", tuple(op("balance_ctl", action=a) for a in ("pause", "resume", "cancel")), loop=60
-    )
+    actions = (op("balance_ctl", action=a) for a in ("pause", "resume", "cancel"))
+    controller = Actor("c", tuple(o for action in actions for o in (action, op("sleep", us=300))), loop=None)
     history = btrfs.run(Workload(setup=A, actors=(balancer, controller)), deadline_s=60)
     assert history.killed == ()
     worked = {e.op.text("action") for e in history.events if e.op.name == "balance_ctl" and e.succeeded}
@@ -187,3 +187,5 @@ def test_send_takes_read_only_snapshots(btrfs: Fresh) -> None:
     assert sent.result > 64 * K
     written, refused = btrfs.run_ops(op("create", path="s/x"), op("send", path="."))
     assert (written.errno, refused.errno) == (errno.EROFS, errno.EPERM)
+    assert empty(btrfs.path) == ()
+    assert list(btrfs.path.iterdir()) == []

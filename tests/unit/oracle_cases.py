@@ -38,6 +38,7 @@ _BORN = {
     "mkdir": "dir",
     "symlink": "symlink",
     "mknod": "other",
+    "tmplink": "file",
     "subvol_create": "dir",
     "snapshot": "dir",
 }
@@ -153,6 +154,7 @@ class Has:
     runs: str = ""
     size: int | None = None
     mode: int | None = None
+    owner: tuple[int, int] = (0, 0)
     nlink: int | None = None
     kind: str = ""
     target: str | None = None
@@ -187,6 +189,8 @@ def _node(script: Script, fs: str, number: int, label: str, has: Has, entries: d
         inode=number,
         kind=kind,
         mode=mode if has.mode is None else has.mode,
+        uid=has.owner[0],
+        gid=has.owner[1],
         nlink=nlink if has.nlink is None else has.nlink,
         size=has.size if has.size is not None else runs[-1].end if runs else 0,
         target=target if has.target is None else has.target,

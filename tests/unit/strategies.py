@@ -74,7 +74,7 @@ def op_names(fs: str, *, setup: bool) -> SearchStrategy[str]:
         [
             name
             for name, spec in OPS.items()
-            if name not in excluded and (fs == "btrfs" or "btrfs" not in spec.requires)
+            if name not in excluded and not {"btrfs", "xfs"} & set(spec.requires) - {fs}
         ]
     )
 

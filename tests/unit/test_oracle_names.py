@@ -448,6 +448,57 @@ ATTRIBUTES = (
         (show("a"), show("a", a=Has(mode=0o600))),
     ),
     Row(
+        "chown, fsync",
+        W4 + "3-4 chown a 7 8\n5-6 fsync a",
+        (show("a", a=Has(owner=(7, 8))),),
+        (
+            ("owner old-owner", show("a")),
+            ("owner old-owner", show("a", a=Has(owner=(7, 0)))),
+            ("owner old-owner", show("a", a=Has(owner=(0, 8)))),
+        ),
+    ),
+    Row(
+        "chown, fdatasync: no promise, but no owner nobody gave it",
+        W4 + "3-4 chown a 7 8\n5-6 fdatasync a",
+        (show("a"), show("a", a=Has(owner=(7, 8)))),
+        (("owner owner-from-nowhere", show("a", a=Has(owner=(7, 0)))),),
+    ),
+    Row(
+        "chown, then a later change of another file shows: ordered on xfs",
+        W4 + "2-3 create b\n3-4 sync\n5-6 chown a 7 8\n7-8 chmod b 600\n9-10 fsync b",
+        (show("a b", a=Has(owner=(7, 8)), b=Has(mode=0o600)),),
+        unordered=(show("a b", b=Has(mode=0o600)),),
+    ),
+    Row(
+        "chown clears the set-id bits",
+        "1-2 create a mode=4711\n3-4 chown a 7 8\n5-6 fsync a",
+        (show("a", a=Has(owner=(7, 8), mode=0o711)), show("a", a=Has(owner=(7, 8), mode=0o4711))),
+        (("mode old-mode|mode mode-from-nowhere", show("a", a=Has(owner=(7, 8), mode=0o4700))),),
+    ),
+    Row(
+        "a snapshot has its source's owner",
+        "1-2 chown . 7 8\n3-4 snapshot . v\n5-6 subvol_create w\n7-8 chown w 7 8\n9-10 sync",
+        (show("v w", root=Has(owner=(7, 8)), v=Has(owner=(7, 8)), w=Has(owner=(7, 8))),),
+        fs=("btrfs",),
+    ),
+    Row(
+        "a directory may hand down its group",
+        "1-2 mkdir d mode=755\n3-4 chmod d 2755\n5-6 chown d 0 8\n7-8 create d/a\n9-10 sync",
+        (show("d d/a", d=Has(owner=(0, 8), mode=0o755), d_a=Has(owner=(0, 8))),),
+    ),
+    Row(
+        "O_TMPFILE and link, fsync of the directory: the file is there, with data or without",
+        "w: 1-2 tmplink a 0 8\n3-4 fsync .",
+        (show("a", a=Has("w:0-8")), show("a")),
+        (("names missing-name", show()), ("mode mode-from-nowhere", show("a", a=Has(mode=0o600)))),
+    ),
+    Row(
+        "O_TMPFILE and link, fsync of the file: with its data",
+        "w: 1-2 tmplink a 0 8\n3-4 fsync a",
+        (show("a", a=Has("w:0-8")),),
+        (("size size-too-small", show("a")), ("data lost-to-zero", show("a", a=Has("0:0-8")))),
+    ),
+    Row(
         "chmod of the root, fsync of it",
         "1-2 chmod . 700\n3-4 fsync .",
         (show("", root=Has(mode=0o700)),),

@@ -1,4 +1,4 @@
-"""Actions on names: create, mkdir, symlink, mknod, link, rename, unlink, rmdir.
+"""Actions on names: create, mkdir, symlink, mknod, tmplink, link, rename, unlink, rmdir.
 
 Parents are opened first, so their identity is exact and pinned. What a name stands for is looked up
 between `begin` and the call (or the return and `end`): another actor may change the name in between,
@@ -7,11 +7,13 @@ so subject and other are what was there at some moment of the op, not surely wha
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from fuzzer.kernel import libc
-from fuzzer.kernel.actions.base import OPENED_FLAGS, Action, Context
+from fuzzer.kernel.actions.base import OPENED_FLAGS, Action, Context, OpenFile
+from fuzzer.state.stamps import encode, file_tag
 from fuzzer.workload.model import Op
 
 _RENAME_FLAGS = {"none": 0, "noreplace": 1, "exchange": 2}
@@ -63,6 +65,25 @@ def mknod(ctx: Context, op: Op) -> None:
         ctx.end()
 
 
+def tmplink(ctx: Context, op: Op) -> None:
+    """A file that has all its first content when it gets its name. After a short write
+    there is nothing to link: EIO."""
+    offset, length = op.number("off"), op.number("len")
+    with ctx.parent(op.text("path")) as parent:
+        flags = os.O_TMPFILE | os.O_RDWR
+        with OpenFile(
+            libc.openat2(parent.fd, b".", flags, op.number("mode"), libc.RESOLVE_NO_SYMLINKS), ctx.identity
+        ) as file:
+            data = encode(ctx.op_id, file_tag(file.inode), offset, length)
+            ctx.begin(file.inode, directory=parent.inode)
+            if os.pwrite(file.fd, data, offset) < length:
+                raise OSError(errno.EIO, "short write")
+            if op.text("fsync") == "yes":
+                os.fsync(file.fd)
+            libc.linkat(file.fd, b"", parent.fd, os.fsencode(parent.name), libc.AT_EMPTY_PATH)
+            ctx.end()
+
+
 def link(ctx: Context, op: Op) -> None:
     # The source is named by descriptor, so the subject is exact whoever renames meanwhile.
     with ctx.open(op.text("from"), os.O_PATH) as source, ctx.parent(op.text("to")) as parent:
@@ -102,6 +123,7 @@ ACTIONS: dict[str, Action] = {
     "mkdir": mkdir,
     "symlink": symlink,
     "mknod": mknod,
+    "tmplink": tmplink,
     "link": link,
     "rename": rename,
     "unlink": unlink,
