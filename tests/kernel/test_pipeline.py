@@ -51,7 +51,7 @@ def test_a_finding_survives_its_campaign(fs: str, tmp_path: Path) -> None:
     assert format_workload(saved.workload) == format_workload(workload)
     assert {path.name for path in place.iterdir()} == {
         *("finding.json", "repro.workload", "crash.json", "history.jsonl", "kmsg.txt"),
-        *("writes.log.gz", "writes.log.times.gz"),
+        *("tree.json", "writes.log.gz", "writes.log.times.gz"),
     }
     assert has_state(saved)
     with open_lane("fuse") as lane:
