@@ -24,6 +24,7 @@ pytestmark = pytest.mark.kernel
 
 _KILLS = 20
 _LONGEST_S = 3.0
+_DEAD_S = 30.0
 _REAPED_S = 5.0
 
 
@@ -80,8 +81,11 @@ def test_killed_campaigns_leave_nothing_and_lose_nothing(tmp_path: Path) -> None
         os.kill(campaign.pid, signal.SIGKILL)
         output, _ = campaign.communicate(timeout=30)
         announced |= _announced(output)
-    sweep()
     assert runs, "no campaign got as far as taking a run area: the test tested nothing"
+    # A killed worker lives on until the kernel lets it out of a mount or an unmount, and no sweep
+    # touches a run whose owner lives.
+    assert wait_until(lambda: not any(left.alive for left in read_journals() if left.run_id in runs), _DEAD_S)
+    sweep()
     # A process that has ended stays visible until init has reaped it.
     wait_until(lambda: not _our_leftovers(runs), _REAPED_S)
     assert _our_leftovers(runs) == []
