@@ -35,7 +35,7 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
         case.tally.judged += 1
         if _otherwise(case, event, moved):
             continue
-        if not case.profile.atomic_moves and case.floors.is_open_move(event):
+        if not swapped and not case.profile.atomic_moves and case.floors.is_open_move(event):
             case.tally.skip("a move to another directory that nothing settled")
             continue
         yield Violation(
