@@ -54,6 +54,24 @@ class Generated:
         return (random.Random(f"views/{self.seed}/{index}").choice(MORE_VIEWS),)
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """These workloads, each bound to a file system, one after the other."""
+
+    workloads: tuple[Workload, ...]
+
+    @property
+    def total(self) -> int:
+        return len(self.workloads)
+
+    def workload(self, index: int) -> Workload:
+        return self.workloads[index]
+
+    def views(self, index: int) -> tuple[View, ...]:
+        """Another one each time."""
+        return (MORE_VIEWS[index % len(MORE_VIEWS)],)
+
+
 class Swept:
     """A sweep's workloads, one file system after the other; of each at most `sample`, drawn with `seed`."""
 

@@ -151,17 +151,18 @@ class _Worker:
 
     def _report(self, execution: Execution, examination: Examination, plan: Plan) -> None:
         faults = faults_for(execution, plan, self.options.canary)
+        descends = execution.workload.descends
         for forbidden in examination.forbidden:
             self.kept[forbidden.bucket] += 1
             if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
                 bucket = planted(forbidden.bucket, self.options.canary)
-                self._send(event="hit", bucket=bucket, known=forbidden.known)
+                self._send(event="hit", bucket=bucket, known=forbidden.known, descends=descends)
                 continue
             retry = Reexamination(self.lane, execution, faults, self.options.origin.contract)
             small = smallest(retry, forbidden)
             finding = make_finding(execution, small, self._origin(execution, small, plan))
             save_finding(self.options.directory / "findings", finding, execution, small)
-            self._send(event="finding", canary=finding.canary, **finding.summary())
+            self._send(event="finding", canary=finding.canary, descends=descends, **finding.summary())
 
     def _origin(self, execution: Execution, forbidden: Forbidden, plan: Plan) -> Origin:
         """A finding counts for the canary only if the same state is allowed without the damage."""
@@ -183,7 +184,7 @@ class _Worker:
     def _hang(self, workload: Workload, error: HangError) -> NoReturn:
         """Actors that could not be killed: report, and leave; the coordinator cleans up."""
         finding = save_hang(self.options.directory / "findings", workload, error, self.options.origin)
-        self._send(event="finding", canary="", **finding.summary())
+        self._send(event="finding", canary="", descends=workload.descends, **finding.summary())
         os._exit(STUCK)
 
     def _send(self, **event: object) -> None:

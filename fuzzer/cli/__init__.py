@@ -21,6 +21,7 @@ _INTERRUPTED = 130
 
 _COMMANDS = {
     "bench": "fuzzer.cli.bench:bench_command",
+    "corpus": "fuzzer.cli.corpus:corpus_group",
     "doctor": "fuzzer.cli.doctor:doctor",
     "fuzz": "fuzzer.cli.fuzz:fuzz_command",
     "kernel": "fuzzer.cli.kernel:kernel_group",

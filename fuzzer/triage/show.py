@@ -25,6 +25,8 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     k, n = finding.reproduced
     yield f"{finding.id}  {finding.status}  seen {k} of {n} runs  kernel {finding.kernel}"
     yield f"bucket {finding.bucket}" + (f"  (planted: {finding.canary})" if finding.canary else "")
+    if saved.workload.descends:
+        yield f"descends from {saved.workload.descends}"
     if finding.known:
         yield describe_known(finding.known)
     if finding.reason:

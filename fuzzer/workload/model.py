@@ -120,6 +120,14 @@ class Workload:
     title: str = ""
     why: str = ""
     source: str = ""
+    kernels: str = ""
+    """Kernels the documented race is in, such as `5.10 to 6.4`."""
+    expect: tuple[str, ...] = ()
+    """What it should be seen as: names of oracle rules, and some words more (`campaign/corpus.py`)."""
+    sure: str = ""
+    """How sure it is that this workload shows the race."""
+    descends: str = ""
+    """The corpus entries a mutation was made from."""
     requires: tuple[str, ...] = ()
     fs: str = ""
     size: int = 320 << 20

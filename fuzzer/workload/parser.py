@@ -20,7 +20,10 @@ from fuzzer.workload.ops import OPS, Kind, OpSpec, Param
 from fuzzer.workload.validate import HEADER, Defect, Spot, defects
 
 VERSION = 1
-HEADER_KEYS = ("title", "why", "source", "requires", "fs", "size", "mkfs", "mount", "memory", "seed")
+HEADER_KEYS = (
+    *("title", "why", "source", "kernels", "expect", "sure", "descends"),
+    *("requires", "fs", "size", "mkfs", "mount", "memory", "seed"),
+)
 """Header lines, in the order they are printed in."""
 
 BARE = re.compile(r"[A-Za-z0-9._/+@-]+")
@@ -131,12 +134,15 @@ class Parser:
     def finish(self) -> Workload:
         """The workload, once it is complete and makes sense."""
         header, numbers = self.header, self.numbers
-        requires = header.get("requires", "")
         workload = Workload(
             title=header.get("title", ""),
             why="\n".join(self.why),
             source=header.get("source", ""),
-            requires=tuple(re.split(r"[ \t]+", requires)) if requires else (),
+            kernels=header.get("kernels", ""),
+            expect=_words(header.get("expect", "")),
+            sure=header.get("sure", ""),
+            descends=header.get("descends", ""),
+            requires=_words(header.get("requires", "")),
             fs=header.get("fs", ""),
             size=numbers.get("size", _DEFAULTS.size),
             mkfs=header.get("mkfs", ""),
@@ -332,6 +338,10 @@ class Parser:
             return str(json.loads(token.value))
         except ValueError as error:
             self.fail(token.column, f"{param.name}: bad quoted text", f"quoting is JSON's: {error}")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.split(r"[ \t]+", text)) if text else ()
 
 
 def _did_you_mean(word: str, known: tuple[str, ...]) -> str:

@@ -23,6 +23,21 @@ Weight = tuple[int | str, ...]
 
 _DEFAULTS = Workload()
 
+_HEADERS = (
+    "mkfs",
+    "mount",
+    "memory",
+    "size",
+    "seed",
+    "requires",
+    "why",
+    "source",
+    "kernels",
+    "expect",
+    "sure",
+)
+"""What can go; a finding keeps where it descends from."""
+
 _BLOCK = 4096
 
 _FOREVER = 1 << 20
@@ -69,8 +84,7 @@ def weight(workload: Workload) -> Weight:
 
 
 def _options(workload: Workload) -> int:
-    keys = ("mkfs", "mount", "memory", "size", "seed", "requires", "why", "source")
-    return sum(getattr(workload, key) != getattr(_DEFAULTS, key) for key in keys)
+    return sum(getattr(workload, key) != getattr(_DEFAULTS, key) for key in _HEADERS)
 
 
 def _flags(op: Op) -> int:
@@ -204,8 +218,7 @@ def lower_loops(workload: Workload) -> Iterator[Workload]:
 
 def drop_options(workload: Workload) -> Iterator[Workload]:
     """Every header that is not at its default, all at once and one by one; pinned CPUs."""
-    keys = ("mkfs", "mount", "memory", "size", "seed", "requires", "why", "source")
-    set_to = {key: getattr(_DEFAULTS, key) for key in keys}
+    set_to = {key: getattr(_DEFAULTS, key) for key in _HEADERS}
     yield replace(workload, **set_to)
     for key, value in set_to.items():
         yield replace(workload, **{key: value})

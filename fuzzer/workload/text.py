@@ -66,7 +66,7 @@ def _format_header(workload: Workload) -> Iterator[str]:
             continue
         if key == "why":
             value = "\n".join(f"  {line}" if line else "" for line in value.split("\n")).lstrip(" ")
-        elif key == "requires":
+        elif key in ("expect", "requires"):
             value = " ".join(value)
         elif key in ("size", "memory"):
             value = format_size(value)

@@ -32,7 +32,7 @@ MAX_OPS = 16_384
 """Ops of one workload as written, setup included."""
 
 MAX_PROSE = 16_384
-"""Characters of `title`, `why` and `source` together."""
+"""Characters of what is written for people, together."""
 
 MIN_SIZE_BYTES, MAX_SIZE_BYTES = 128 << 20, 16 << 30
 MIN_XFS_BYTES = 300 << 20
@@ -54,6 +54,8 @@ MAX_BARRIER_BYTES = 64
 CAPABILITIES = frozenset(FILE_SYSTEMS).union(*(spec.requires for spec in OPS.values()))
 """What `requires` may name."""
 
+_PROSE = ("title", "why", "source", "kernels", "sure", "descends")
+_EXPECTED = re.compile(r"[a-z][a-z-]{0,31}")
 _ACTOR_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -145,14 +147,19 @@ def _header_defects(workload: Workload) -> Iterator[Defect]:
 
 
 def _prose_defects(workload: Workload) -> Iterator[Defect]:
-    for key, text in (("title", workload.title), ("why", workload.why), ("source", workload.source)):
+    prose = {key: str(getattr(workload, key)) for key in _PROSE}
+    for key, text in prose.items():
         lines = text.split("\n") if key == "why" else [text]
         if any(_CONTROL.search(line) for line in lines):
             yield Defect(Spot(HEADER, key=key), f"{key} has a control character")
         elif text and (not _is_tidy(lines[0], lines) or not _is_text(text)):
             yield Defect(Spot(HEADER, key=key), f"{key} begins or ends with blanks, or is no Unicode text")
-    if len(workload.title) + len(workload.why) + len(workload.source) > MAX_PROSE:
-        yield Defect(Spot(HEADER, key="why"), f"title, why and source exceed {MAX_PROSE} characters")
+    if sum(map(len, prose.values())) > MAX_PROSE:
+        yield Defect(Spot(HEADER, key="why"), f"{', '.join(_PROSE)} exceed {MAX_PROSE} characters")
+    for word in workload.expect:
+        if not _EXPECTED.fullmatch(word):
+            hint = "names of oracle rules, such as: data size names"
+            yield Defect(Spot(HEADER, key="expect"), f"{_show(word)} is no name", hint)
 
 
 def _is_tidy(first: str, lines: list[str]) -> bool:

@@ -28,6 +28,10 @@ why: The first sentence.
 
     indented more, # not a comment
 source: https://example.org/#anchor
+kernels: 5.10 to 6.4
+expect: data kernel-log
+sure: not yet
+descends: btrfs/one btrfs/two
 requires: memcg drop_caches
 fs: btrfs
 size: 512M
@@ -93,7 +97,15 @@ def test_round_trip(workload: Workload) -> None:
     text = format(workload)
     assert parse(text) == workload
     assert format(parse(text)) == text
-    assert text.isascii() or not (workload.title + workload.why + workload.source).isascii()
+    prose = (
+        workload.title,
+        workload.why,
+        workload.source,
+        workload.kernels,
+        workload.sure,
+        workload.descends,
+    )
+    assert text.isascii() or not "".join(prose).isascii()
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

@@ -86,7 +86,7 @@ MEANING = [
     (HEAD + "size: 335544321\n" + ACTOR, "2:7", "size 335544321 is not a multiple of 4096"),
     (HEAD + "memory: 1M\n" + ACTOR, "2:9", "memory 1048576 is outside"),
     (HEAD + "title: a\tb\n" + ACTOR, "2:8", "title has a control character"),
-    (HEAD + "why: " + "x" * 16_385 + "\n" + ACTOR, "2:6", "title, why and source exceed"),
+    (HEAD + "why: " + "x" * 16_385 + "\n" + ACTOR, "2:6", "descends exceed"),
     (HEAD + "mount: noatime\n" + ACTOR, "2:8", "mount options belong to one file system"),
     (HEAD + "fs: xfs\nmount: nobarrier\n" + ACTOR, "3:8", "mount option nobarrier leaves out the flushes"),
     (HEAD + "fs: xfs\nmount: wsync,norecovery\n" + ACTOR, "3:8", "mount option norecovery throws away"),
