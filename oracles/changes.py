@@ -13,14 +13,17 @@ def find_changes(events: Iterable[Event], raced: Collection[int]) -> dict[int, l
 
     `events` are the namespace ops in order of their start, `raced` the ids of those whose inodes may not
     be the ones they looked up. A rename to a name its file already has succeeds and does nothing
-    (rename(2)).
+    (rename(2)). An exchange changes the directories: xfs logs the two inodes only if one is a directory
+    that gets another parent (xfs_dir_exchange_children in fs/xfs/libxfs/xfs_dir2.c).
     """
     changes: dict[int, list[Event]] = defaultdict(list)
     for event in events:
         told = event.id not in raced
         if not event.succeeded or (event.op.name == "rename" and (not told or event.subject == event.other)):
             continue
-        inodes = {event.directory, event.directory2, *((event.subject, event.other) if told else ())}
+        exchange = event.op.name == "rename" and event.op.text("flags") == "exchange"
+        own = (event.subject, event.other) if told and not exchange else ()
+        inodes = {event.directory, event.directory2, *own}
         for inode in inodes - {0}:
             changes[inode].append(event)
     return dict(changes)

@@ -4,7 +4,8 @@ Names, modes and xattrs change in one order, and a crash keeps a first part of i
 all of them, cut off somewhere, explains everything at once. What a sync call forces is in that part; so
 is all that had returned before an op began that shows in it. A size shows only if the op that set it can
 have begun, but need not show itself. On xfs fsync of an inode forces what was done to it, itself or as a
-directory; on btrfs this holds as long as nothing was logged since the last sync.
+directory (an exchange is done to the directories alone); on btrfs this holds as long as nothing was
+logged since the last sync.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ class OrderLaw:
                 changes = name_changes(names, event, event.subject or FRESH + event.actor)
                 if changes is None and event.returned:
                     return set()
-                touched = {n for key, new in changes or () for n in (key[0], names[key], new)}
+                swaps = event.op.name == "rename" and event.op.text("flags") == "exchange"
+                touched = {
+                    n for key, new in changes or () for n in (key[0], *(() if swaps else (names[key], new)))
+                }
                 names.update(changes or ())
             else:
                 what = "mode" if event.op.name == "chmod" else "xattr"
