@@ -11,18 +11,18 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fuzzer.campaign.finding import load_facts
-from fuzzer.campaign.hang import save_blocked
+from fuzzer.campaign.guestlane import work_in_guest
 from fuzzer.campaign.index import Index
 from fuzzer.campaign.monitor import Monitor
 from fuzzer.campaign.outcomes import Outcomes
-from fuzzer.campaign.queue import Queue, set_aside
-from fuzzer.campaign.worker import STUCK, FuzzOptions, plan_of, work
+from fuzzer.campaign.queue import set_aside
+from fuzzer.campaign.worker import STUCK, FuzzOptions, save_stuck, work
 from fuzzer.errors import LeakError, LostWorkerError
-from fuzzer.kernel.beacon import Beacon, Doing, fail_recorded_devices, kernel_stacks
-from fuzzer.kernel.children import CRASHED, Child, fork_child, stop_signals
+from fuzzer.kernel.beacon import Beacon, Doing, fail_recorded_devices
+from fuzzer.kernel.children import CRASHED, Child, Send, fork_child, stop_signals
 from fuzzer.kernel.sweep import sweep
 from oracles import Tally
 
@@ -81,8 +81,14 @@ class _Campaign:
     def start(self, number: int) -> None:
         """Fork worker `number` where its sequence of workloads stands."""
         options, first, beacon = self.options, self.turns[number], Beacon()
+
+        def run(send: Send) -> int:
+            if options.target is not None:
+                return work_in_guest(options, options.target, number, first, send)
+            return work(options, number, first, send, beacon)
+
         self.beacons[number] = beacon
-        self.workers[number] = fork_child(lambda send: work(options, number, first, send, beacon))
+        self.workers[number] = fork_child(run)
         self.heard[number] = time.monotonic()
 
     def hear(self, number: int, line: str) -> None:
@@ -191,11 +197,15 @@ def _replace(campaign: _Campaign, number: int, status: int) -> None:
 
 def _watch(campaign: _Campaign) -> None:
     """Give up workers that hang, and what has gone silent; the recorder dies with them."""
+    silent_s = _SILENT_S
+    if campaign.options.target is not None:
+        # Who watches the guest says so first.
+        silent_s += campaign.options.target.boot_s + campaign.options.target.silent_s
     for number, child in list(campaign.workers.items()):
         doing = campaign.beacons[number].overdue()
         if doing is not None:
             _give_up(campaign, number, child, doing)
-        elif time.monotonic() - campaign.heard[number] > _SILENT_S:
+        elif time.monotonic() - campaign.heard[number] > silent_s:
             child.kill(_END_S)
             del campaign.workers[number]
             _replace(campaign, number, -9)
@@ -203,15 +213,7 @@ def _watch(campaign: _Campaign) -> None:
 
 def _give_up(campaign: _Campaign, number: int, child: Child, doing: Doing) -> None:
     """A worker is blocked in the kernel: that is a finding. Free it if that can be done, and go on."""
-    options = campaign.options
-    plan = options.plan or plan_of(campaign.turns[number])
-    finding = save_blocked(
-        Queue(options.directory / "queue", number),
-        doing.step,
-        kernel_stacks(child.pid),
-        options.directory / "findings",
-        replace(options.origin, points=str(plan)),
-    )
+    finding = save_stuck(campaign.options, number, campaign.turns[number], child.pid, doing)
     campaign.hear(number, json.dumps({"event": "finding", "canary": "", **finding.summary()}))
     campaign.hangs += 1
     if not child.kill(_KILL_S):

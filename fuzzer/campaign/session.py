@@ -11,16 +11,21 @@ from datetime import UTC, datetime
 from fuzzer.campaign.finding import Origin
 from fuzzer.kernel.probe import FS_NEEDS, RECORDER_NEEDS, require
 from fuzzer.kernel.sweep import sweep
+from fuzzer.target.targets import Target
 from oracles import OWN
 
 _ALWAYS = ("root", "loop", "kmsg")
 
 
-def prepare(filesystems: tuple[str, ...], recorder: str) -> list[str]:
+def prepare(filesystems: tuple[str, ...], recorder: str, target: Target | None = None) -> list[str]:
     """Check that this machine can do it (MissingCapabilityError) and sweep up after killed runs.
 
-    Returns what was swept.
+    With a `target` guests do it, which check it for themselves. Returns what was swept.
     """
+    if target is not None:
+        require("root")
+        target.plan()
+        return sweep()
     tools = [name for fs in filesystems for name in FS_NEEDS[fs]]
     require(*_ALWAYS, *tools, *RECORDER_NEEDS.get(recorder, ()))
     return sweep()
@@ -44,6 +49,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def default_jobs() -> int:
-    """One lane per CPU we may use."""
-    return len(os.sched_getaffinity(0))
+def default_jobs(target: Target | None = None) -> int:
+    """One lane per CPU we may use, unless a guest keeps several busy."""
+    jobs = target.jobs if target is not None else None
+    return jobs or len(os.sched_getaffinity(0))

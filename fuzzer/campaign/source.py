@@ -101,3 +101,21 @@ class Swept:
     def views(self, index: int) -> tuple[View, ...]:
         """None: reads that bypass the cache are for what ran beside them."""
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Given workloads, each bound to a file system, one after the other, `times` times each."""
+
+    workloads: tuple[Workload, ...]
+    times: int = 1
+
+    @property
+    def total(self) -> int:
+        return len(self.workloads) * self.times
+
+    def workload(self, index: int) -> Workload:
+        return self.workloads[index // self.times]
+
+    def views(self, index: int) -> tuple[View, ...]:
+        return ()

@@ -19,8 +19,8 @@ from typing import NoReturn
 from fuzzer.campaign.examine import THOROUGH, Care, Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
-from fuzzer.campaign.finding import Origin, make_finding, save_finding
-from fuzzer.campaign.hang import save_hang
+from fuzzer.campaign.finding import Finding, Origin, make_finding, save_finding
+from fuzzer.campaign.hang import save_blocked, save_hang
 from fuzzer.campaign.lane import Lane, open_lane
 from fuzzer.campaign.outcomes import count_outcomes
 from fuzzer.campaign.queue import Queue
@@ -28,9 +28,10 @@ from fuzzer.campaign.session import now
 from fuzzer.campaign.smallest import smallest
 from fuzzer.campaign.source import Source
 from fuzzer.errors import HangError, InputError
-from fuzzer.kernel.beacon import Beacon
+from fuzzer.kernel.beacon import Beacon, Doing, kernel_stacks
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
+from fuzzer.target.targets import Target
 from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.crash import NO_FAULTS
@@ -68,6 +69,8 @@ class FuzzOptions:
     canary: str
     origin: Origin
     care: Care = THOROUGH
+    target: Target | None = None
+    """Where the workers are; None: on this host."""
 
 
 def plan_of(index: int) -> Plan:
@@ -189,6 +192,18 @@ class _Worker:
 
     def _send(self, **event: object) -> None:
         self.send(json.dumps(event))
+
+
+def save_stuck(options: FuzzOptions, number: int, index: int, pid: int, doing: Doing) -> Finding:
+    """Save a finding for the worker of lane `number` that hangs, with process `pid`, in workload `index`."""
+    plan = options.plan or plan_of(index)
+    return save_blocked(
+        Queue(options.directory / "queue", number),
+        doing.step,
+        kernel_stacks(pid),
+        options.directory / "findings",
+        replace(options.origin, points=str(plan)),
+    )
 
 
 def _breaks(forbidden: Forbidden, violation: Violation) -> bool:

@@ -28,8 +28,10 @@ from fuzzer.cli.options import (
     plan_options,
     profile_option,
     recorder_option,
+    target_option,
 )
 from fuzzer.errors import ExitCode
+from fuzzer.target.targets import Target
 from fuzzer.writelog.points import Plan, Points
 
 
@@ -43,6 +45,7 @@ from fuzzer.writelog.points import Plan, Points
 @click.option("--no-corpus", is_flag=True, help="Only generated workloads.")
 @plan_options(None)
 @recorder_option
+@target_option
 @canary_option
 @profile_option
 @directory_option
@@ -58,6 +61,7 @@ def fuzz_command(
     points: str | None,
     states: int | None,
     recorder: str,
+    target: Target | None,
     canary: str,
     profile: str,
     directory: Path,
@@ -73,7 +77,7 @@ def fuzz_command(
     """
     chosen = filesystems or FILESYSTEMS
     monitor = Monitor(as_json)
-    for line in prepare(chosen, recorder):
+    for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run, removed: {line}")
     with open_index(directory, create=True) as index:
         source = Generated(_seed(index, seed), chosen, () if no_corpus else load_corpus())
@@ -82,12 +86,13 @@ def fuzz_command(
             filesystems=chosen,
             source=source,
             first=int(index.setting("next", "0")),
-            jobs=jobs or default_jobs(),
+            jobs=jobs or default_jobs(target),
             deadline=time.monotonic() + seconds,
             recorder=recorder,
             plan=_plan(points, states),
             canary=canary,
             origin=origin(points=points or str(Plan()), canary=canary, recorder=recorder, contract=profile),
+            target=target,
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)
@@ -115,13 +120,19 @@ def _first_line(options: FuzzOptions, source: Generated) -> str:
     fs = " ".join(f"--fs {name}" for name in options.filesystems)
     more = f" --canary {options.canary}" if options.canary else ""
     more += "" if source.corpus else " --no-corpus"
+    more += f" --target {options.target.name}" if options.target else ""
     if options.plan is not None:
         more += f" --points {options.plan}"
         more += f" --states {options.plan.states}" if options.plan.states else ""
     return (
         f"powercut fuzz {fs} --seed {source.seed} --recorder {options.recorder}"
-        f"{more} (from workload {options.first}, {options.jobs} workers, kernel {options.origin.kernel})"
+        f"{more} (from workload {options.first}, {options.jobs} workers, {_kernel(options)})"
     )
+
+
+def _kernel(options: FuzzOptions) -> str:
+    target = options.target
+    return f"kernel {target.kernel.name} in a guest" if target else f"kernel {options.origin.kernel}"
 
 
 def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) -> None:

@@ -13,10 +13,12 @@ from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.monitor import Monitor
 from fuzzer.campaign.session import prepare
-from fuzzer.cli.options import Duration, directory_option, json_option
+from fuzzer.cli.options import Duration, directory_option, json_option, target_option
+from fuzzer.cli.there import run_there
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.children import stop_signals
 from fuzzer.kernel.probe import require
+from fuzzer.target.targets import Target
 from fuzzer.triage.reduce import Reduced, reduce_finding
 from fuzzer.workload.text import format as format_workload
 
@@ -24,17 +26,21 @@ from fuzzer.workload.text import format as format_workload
 @click.command("minimize")
 @click.argument("finding")
 @click.option("--time", "seconds", type=Duration(), default="30m", show_default=True, help="How long.")
+@target_option
 @directory_option
 @json_option
 @click.pass_context
 def minimize_command(
-    ctx: click.Context, finding: str, seconds: float, directory: Path, as_json: bool
+    ctx: click.Context, finding: str, seconds: float, target: Target | None, directory: Path, as_json: bool
 ) -> None:
     """Leave out of a finding's workload what it does not take to show it; goes on where it was stopped.
 
     A smaller workload is taken if it shows the finding with 95 % confidence more than a third as often.
     Exit status 1 if the finding shows, 0 if it never does. Example: powercut minimize btrfs-data-1c7e
     """
+    if target is not None:
+        words = ("minimize", finding, "--time", str(seconds), *(("--json",) if as_json else ()))
+        ctx.exit(run_there(target, words, directory))
     with open_index(directory) as index:
         saved = load_finding(index.find(finding))
     recorder = saved.finding.recorder or "auto"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fuzzer.errors import InputError
+from fuzzer.target.targets import HOST, find_target
 from fuzzer.workload.parser import SHIFT
 from fuzzer.writelog.canary import CANARIES
 from fuzzer.writelog.points import SAMPLED_STATES, Plan, Points, parse_plan
@@ -155,6 +156,19 @@ def recorder_option(function: F) -> F:
         default="auto",
         show_default=True,
         help="How writes are recorded; auto takes dm-log-writes where the kernel has it.",
+    )(function)
+
+
+def target_option(function: F) -> F:
+    """`--target`: where workloads run; the command gets None for this host."""
+    return click.option(
+        "--target",
+        default=HOST,
+        show_default=True,
+        metavar="host|uml|qemu:KERNEL",
+        callback=lambda ctx, param, value: find_target(value),
+        help="Where workloads run: here, or in guests with another kernel (a name of `kernel list`, or a "
+        "bzImage). A guest that dies or hangs is a finding.",
     )(function)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
 import click
 
+from fuzzer.campaign.finding import Origin
+from fuzzer.campaign.fuzz import fuzz
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.monitor import Monitor, count_findings
 from fuzzer.campaign.run import Attempt, run_and_keep
 from fuzzer.campaign.session import origin, prepare
+from fuzzer.campaign.source import Listed
+from fuzzer.campaign.worker import FuzzOptions
+from fuzzer.cli.fuzz import summarize
 from fuzzer.cli.options import (
     FILESYSTEMS,
     canary_option,
@@ -23,13 +29,15 @@ from fuzzer.cli.options import (
     plan_options,
     profile_option,
     recorder_option,
+    target_option,
 )
 from fuzzer.errors import ExitCode, InputError
 from fuzzer.kernel.probe import require
+from fuzzer.target.targets import Target
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import parse_bytes
 from fuzzer.workload.validate import validate
-from fuzzer.writelog.points import Points
+from fuzzer.writelog.points import Plan, Points
 from oracles import Tally
 
 _MAX_FILE_BYTES = 2 << 20
@@ -44,6 +52,7 @@ _MAX_FILE_BYTES = 2 << 20
 @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Runs of each.")
 @plan_options(Points.FSYNC)
 @recorder_option
+@target_option
 @canary_option
 @profile_option
 @directory_option
@@ -57,6 +66,7 @@ def run_command(
     points: str,
     states: int | None,
     recorder: str,
+    target: Target | None,
     canary: str,
     profile: str,
     directory: Path,
@@ -68,12 +78,18 @@ def run_command(
     """
     jobs = [job for path in workloads for job in _bind(path, filesystems)]
     monitor = Monitor(as_json)
-    prepare(tuple(sorted({w.fs for _, w in jobs})), recorder)
+    chosen = tuple(sorted({w.fs for _, w in jobs}))
+    prepare(chosen, recorder, target)
+    plan = make_plan(points, states)
+    if target is not None:
+        facts = origin(points=points, canary=canary, recorder=recorder, contract=profile)
+        ctx.exit(
+            _run_in_guest(target, Listed(tuple(w for _, w in jobs), repeat), plan, facts, directory, monitor)
+        )
     require(*sorted({name for _, w in jobs for name in w.capabilities}))
     started = time.monotonic()
     tally = _Tally(monitor)
     with open_index(directory, create=True) as index, open_lane(recorder) as lane:
-        plan = make_plan(points, states)
         facts = origin(points=points, canary=canary, recorder=lane.recorder.name, contract=profile)
         for path, workload in jobs:
             for finding in run_and_keep(lane, workload, repeat, plan, facts, directory, tally.add):
@@ -83,6 +99,29 @@ def run_command(
                 monitor.event({"event": "finding", "workload": str(path), **finding.summary()})
     tally.summarize(time.monotonic() - started, directory)
     ctx.exit(ExitCode.FINDING if tally.findings else ExitCode.NOTHING_FOUND)
+
+
+def _run_in_guest(
+    target: Target, source: Listed, plan: Plan, facts: Origin, directory: Path, monitor: Monitor
+) -> ExitCode:
+    """Run all in one guest, as a campaign whose workloads are these; a fresh guest if one is lost."""
+    options = FuzzOptions(
+        directory=directory,
+        filesystems=tuple(sorted({workload.fs for workload in source.workloads})),
+        source=source,
+        first=0,
+        jobs=1,
+        deadline=math.inf,
+        recorder=facts.recorder,
+        plan=plan,
+        canary=facts.canary,
+        origin=facts,
+        target=target,
+    )
+    with open_index(directory, create=True) as index:
+        totals = fuzz(options, index, monitor, position="next of run")
+    summarize(monitor, totals, directory, monitor.json_lines)
+    return ExitCode.FINDING if totals.findings else ExitCode.NOTHING_FOUND
 
 
 def _bind(path: Path, filesystems: tuple[str, ...]) -> list[tuple[Path, Workload]]:

@@ -23,8 +23,10 @@ from fuzzer.cli.options import (
     json_option,
     profile_option,
     recorder_option,
+    target_option,
 )
 from fuzzer.errors import ExitCode
+from fuzzer.target.targets import Target
 from fuzzer.workload.sweep import LENGTHS
 from fuzzer.writelog.points import Plan
 
@@ -38,6 +40,7 @@ from fuzzer.writelog.points import Plan
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
 @recorder_option
+@target_option
 @canary_option
 @profile_option
 @directory_option
@@ -51,6 +54,7 @@ def sweep_command(
     seed: int,
     jobs: int | None,
     recorder: str,
+    target: Target | None,
     canary: str,
     profile: str,
     directory: Path,
@@ -64,7 +68,7 @@ def sweep_command(
     """
     chosen = filesystems or FILESYSTEMS
     monitor = Monitor(as_json)
-    for line in prepare(chosen, recorder):
+    for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run, removed: {line}")
     source = Swept(chosen, length, sample, seed)
     with open_index(directory, create=True) as index:
@@ -74,13 +78,14 @@ def sweep_command(
             filesystems=chosen,
             source=source,
             first=int(index.setting(position, "0")),
-            jobs=jobs or default_jobs(),
+            jobs=jobs or default_jobs(target),
             deadline=math.inf,
             recorder=recorder,
             plan=Plan(),
             canary=canary,
             origin=origin(points=str(Plan()), canary=canary, recorder=recorder, contract=profile),
             care=QUICK,
+            target=target,
         )
         for fs, size in source.sizes.items():
             monitor.say(f"{fs}: {size} workloads of length {length}, of which {sample or 'all'} are run")

@@ -14,9 +14,11 @@ from fuzzer.campaign.index import SORTS, Filter, open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.run import attempts, has_state, recheck
 from fuzzer.campaign.session import prepare
-from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option
+from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option, target_option
+from fuzzer.cli.there import run_there
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
+from fuzzer.target.targets import Target
 from fuzzer.triage.campaignreport import html_campaign
 from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
 from fuzzer.triage.known import load_known
@@ -180,14 +182,20 @@ def web_command(port: int, directory: Path) -> None:
 @triage_group.command("repro")
 @click.argument("finding")
 @click.option("--times", type=click.IntRange(0, 100_000), default=10, show_default=True, help="Runs.")
+@target_option
 @directory_option
 @json_option
 @click.pass_context
-def repro_command(ctx: click.Context, finding: str, times: int, directory: Path, as_json: bool) -> None:
+def repro_command(
+    ctx: click.Context, finding: str, times: int, target: Target | None, directory: Path, as_json: bool
+) -> None:
     """See a finding again: recover its recorded crash state, then run its workload --times times.
 
     Exit status 1 if either shows it. Example: powercut triage repro btrfs-data-1c7e --times 20
     """
+    if target is not None:
+        words = ("triage", "repro", finding, "--times", str(times), *(("--json",) if as_json else ()))
+        ctx.exit(run_there(target, words, directory))
     saved = load_finding(find_finding(directory, finding))
     facts, workload = saved.finding, saved.workload
     recorder = facts.recorder or "auto"

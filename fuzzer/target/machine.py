@@ -37,6 +37,7 @@ _GRACE_S = 60.0
 """How long beyond a command's own deadline a guest may be silent: it has to kill what did not end."""
 _MAX_OUTPUT_BYTES = 64 << 20
 _CONSOLE_BYTES = 64 << 10
+_HEAD_BYTES = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +160,25 @@ class Guest:
     def _wait(self, name: str, deadline: float) -> None:
         while not self._is_there(name):
             if time.monotonic() > deadline:
-                raise self._lost("does not answer")
+                raise self.lost("does not answer")
             time.sleep(0.01)
 
     def _is_there(self, name: str) -> bool:
         """True if the guest has put the file there; LostWorkerError if it has ended without."""
         path, ended = self._directory / name, self._process.poll()
         if ended is not None and not path.exists():
-            raise self._lost(f"ended with status {ended}")
+            raise self.lost(f"ended with status {ended}")
         return path.exists()
 
-    def _lost(self, how: str) -> LostWorkerError:
+    def console(self) -> str:
+        """What the guest's kernel said: its first words and its last, if it was much."""
+        said = self._console(0)
+        with (self._directory / "console").open("rb") as file:
+            first = file.read(_HEAD_BYTES).decode(errors="replace")
+        return said if said.startswith(first) else f"{first}\n[...]\n{said}"
+
+    def lost(self, how: str) -> LostWorkerError:
+        """The error for a guest that is no good any more; if it panicked, it says so instead of `how`."""
         console = self._console(0)
         said = [line for line in console.splitlines() if any(word in line for word in PANICS)]
         # The last panic is of our making where an oops came before: the first line says what it was.
@@ -191,6 +200,23 @@ class Guest:
             return file.read().decode(errors="replace")
 
 
+@dataclass(slots=True)
+class Output:
+    """How much of a growing file was read."""
+
+    _start: int = 0
+    """Where the first line begins that is not complete."""
+
+    def read(self, path: Path) -> Iterator[str]:
+        """Its lines since the last time, the last one only once it ends."""
+        with path.open("rb") as file:
+            file.seek(self._start)
+            data = file.read(_MAX_OUTPUT_BYTES)
+        *lines, rest = data.split(b"\n")
+        self._start += len(data) - len(rest)
+        yield from (line.decode(errors="replace") for line in lines)
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A command that was started in a guest."""
@@ -199,6 +225,13 @@ class Pending:
     _number: int
     _argv: tuple[str, ...]
     _deadline: float
+    _output: Output = field(default_factory=Output)
+
+    def read_lines(self) -> Iterator[str]:
+        """Whole lines of standard output that have arrived since the last time."""
+        path = self.guest._directory / f"{self._number}.stdout"
+        if path.exists():
+            yield from self._output.read(path)
 
     def is_done(self) -> bool:
         """True if `result` will not wait. LostWorkerError if the guest is gone."""
