@@ -47,6 +47,8 @@ class Totals:
     """How many of the findings are known bugs."""
     hits: Counter[str] = field(default_factory=Counter)
     """Sightings per bucket, those of which no finding was kept included."""
+    descends: Counter[str] = field(default_factory=Counter)
+    """Sightings per corpus entry that the workload was made from."""
     canary_seen: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     outcomes: Outcomes = field(default_factory=Counter)
@@ -58,6 +60,11 @@ class Totals:
         ops = event["ops"]
         assert isinstance(ops, Mapping)
         self.outcomes.update(ops)
+
+    def credit(self, event: Mapping[str, object]) -> None:
+        """A finding or another sighting: count it for its bucket, and for what its workload was made from."""
+        self.hits[str(event["bucket"])] += 1
+        self.descends.update(str(event.get("descends", "")).split())
 
     @property
     def seconds(self) -> float:
@@ -105,11 +112,11 @@ class _Campaign:
             event["hits"] = self.index.count_hit(event["bucket"])
             self.totals.findings += 1
             self.totals.known += bool(event["known"])
-            self.totals.hits[event["bucket"]] += 1
+            self.totals.credit(event)
             if event["canary"]:
                 self.totals.canary_seen.add(event["fs"])
         elif event["event"] == "hit":
-            self.totals.hits[event["bucket"]] += 1
+            self.totals.credit(event)
             event["hits"] = self.index.count_hit(event["bucket"])
         self.monitor.event(event)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Workload
+from fuzzer.workload.mutate import mutate
 from fuzzer.workload.sweep import Space
 
 
@@ -26,28 +27,59 @@ class Source(Protocol):
         """How to look at the live mount after it, besides through the cache."""
 
 
+_BLOCK = 100
+"""Of so many workloads in a row exactly `share` are of the corpus, in places drawn anew for each block."""
+
+_PLAIN_PERCENT = 15
+"""Once each entry has run, so many of the corpus' turns are entries as they are; the rest are mutations."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """First each corpus entry once per file system, then new workloads, without end.
+    """Corpus entries, their mutations and new workloads, without end.
 
-    What comes out depends on nothing but the fields and the index, so a campaign can be repeated
-    whatever `--jobs` was.
+    Of each 100 workloads `share` are of the corpus. These are in turn an entry as it is, each once per
+    file system in an order drawn with `seed`, and a mutation of one. What comes out depends on nothing
+    but the fields and the index, so a campaign can be repeated whatever `--jobs` was.
     """
 
     seed: int
     filesystems: tuple[str, ...]
     corpus: tuple[Workload, ...] = ()
+    share: int = 0
 
     @property
     def total(self) -> None:
         return None
 
     def workload(self, index: int) -> Workload:
-        seeds = [w.with_fs(fs) for w in self.corpus for fs in self.filesystems if w.fs in ("", fs)]
-        if index < len(seeds):
-            return seeds[index]
+        turn = self._turn(index)
+        if turn is not None:
+            return self._of_corpus(turn)
         fs = random.Random(f"fs/{self.seed}/{index}").choice(self.filesystems)
         return generate(self.seed, index, fs)
+
+    def _turn(self, index: int) -> int | None:
+        """How many of the corpus came before this one, if it is of the corpus."""
+        if not self._seeds():
+            return None
+        block, place = divmod(index, _BLOCK)
+        taken = sorted(random.Random(f"share/{self.seed}/{block}").sample(range(_BLOCK), self.share))
+        return block * self.share + taken.index(place) if place in taken else None
+
+    def _seeds(self) -> list[Workload]:
+        return [w.with_fs(fs) for w in self.corpus for fs in self.filesystems if w.fs in ("", fs)]
+
+    def _of_corpus(self, turn: int) -> Workload:
+        seeds = self._seeds()
+        random.Random(f"order/{self.seed}").shuffle(seeds)
+        rng = random.Random(f"corpus/{self.seed}/{turn}")
+        if turn % 2 == 0 and turn // 2 < len(seeds):
+            return seeds[turn // 2]
+        seed = rng.choice(seeds)
+        if turn // 2 >= len(seeds) and rng.randrange(100) < _PLAIN_PERCENT:
+            return seed
+        return mutate(rng, seed, self.corpus, seed.fs)
 
     def views(self, index: int) -> tuple[View, ...]:
         """One way each, since each costs about what a crash state does."""

@@ -34,6 +34,9 @@ from fuzzer.errors import ExitCode
 from fuzzer.target.targets import Target
 from fuzzer.writelog.points import Plan, Points
 
+_SEEDS_SHOWN = 10
+"""Corpus entries named at the end, those most was found with first."""
+
 
 @click.command("fuzz")
 @fs_option
@@ -42,7 +45,14 @@ from fuzzer.writelog.points import Plan, Points
 @click.option(
     "--seed", type=click.IntRange(0), default=None, help="Seed of the workloads (kept by the campaign)."
 )
-@click.option("--no-corpus", is_flag=True, help="Only generated workloads.")
+@click.option(
+    "--corpus-share",
+    type=click.IntRange(0, 100),
+    default=40,
+    show_default=True,
+    help="Percent of workloads that are corpus entries or mutations of them.",
+)
+@click.option("--no-corpus", is_flag=True, help="Only generated workloads: a share of 0.")
 @plan_options(None)
 @recorder_option
 @target_option
@@ -57,6 +67,7 @@ def fuzz_command(
     seconds: float,
     jobs: int | None,
     seed: int | None,
+    corpus_share: int,
     no_corpus: bool,
     points: str | None,
     states: int | None,
@@ -80,7 +91,8 @@ def fuzz_command(
     for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run, removed: {line}")
     with open_index(directory, create=True) as index:
-        source = Generated(_seed(index, seed), chosen, () if no_corpus else load_corpus())
+        share = 0 if no_corpus else corpus_share
+        source = Generated(_seed(index, seed), chosen, load_corpus() if share else (), share)
         options = FuzzOptions(
             directory=directory,
             filesystems=chosen,
@@ -119,8 +131,8 @@ def _first_line(options: FuzzOptions, source: Generated) -> str:
     """The command that repeats this run."""
     fs = " ".join(f"--fs {name}" for name in options.filesystems)
     more = f" --canary {options.canary}" if options.canary else ""
-    more += "" if source.corpus else " --no-corpus"
     more += f" --target {options.target.name}" if options.target else ""
+    more += f" --corpus-share {source.share}"
     if options.plan is not None:
         more += f" --points {options.plan}"
         more += f" --states {options.plan.states}" if options.plan.states else ""
@@ -147,6 +159,8 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
     )
     for bucket, hits in totals.hits.most_common():
         monitor.say(f"{hits:6} x {bucket}")
+    for seed, hits in totals.descends.most_common(_SEEDS_SHOWN):
+        monitor.say(f"{hits:6} descend from {seed}")
     vain = never_succeeded(totals.outcomes)
     if vain:
         monitor.say(f"never succeeded: {vain}")
@@ -159,6 +173,7 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
             "findings": totals.findings,
             "known": totals.known,
             **totals.tally.to_json(),
+            "descends": dict(sorted(totals.descends.items())),
             "ops": by_op(totals.outcomes),
         }
         click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))
