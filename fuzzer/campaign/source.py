@@ -86,24 +86,6 @@ class Generated:
         return (random.Random(f"views/{self.seed}/{index}").choice(MORE_VIEWS),)
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """These workloads, each bound to a file system, one after the other."""
-
-    workloads: tuple[Workload, ...]
-
-    @property
-    def total(self) -> int:
-        return len(self.workloads)
-
-    def workload(self, index: int) -> Workload:
-        return self.workloads[index]
-
-    def views(self, index: int) -> tuple[View, ...]:
-        """Another one each time."""
-        return (MORE_VIEWS[index % len(MORE_VIEWS)],)
-
-
 class Swept:
     """A sweep's workloads, one file system after the other; of each at most `sample`, drawn with `seed`."""
 
@@ -141,6 +123,8 @@ class Listed:
 
     workloads: tuple[Workload, ...]
     times: int = 1
+    ways: tuple[View, ...] = ()
+    """Views to take, another one each time; none: only through the cache."""
 
     @property
     def total(self) -> int:
@@ -150,4 +134,4 @@ class Listed:
         return self.workloads[index // self.times]
 
     def views(self, index: int) -> tuple[View, ...]:
-        return ()
+        return (self.ways[index % len(self.ways)],) if self.ways else ()

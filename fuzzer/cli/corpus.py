@@ -28,8 +28,11 @@ from fuzzer.cli.options import (
     make_plan,
     plan_options,
     recorder_option,
+    target_option,
 )
 from fuzzer.errors import ExitCode
+from fuzzer.state.view import MORE_VIEWS
+from fuzzer.target.targets import Target
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse_bytes
@@ -101,6 +104,7 @@ def lint_command(ctx: click.Context, files: tuple[Path, ...], fix: bool, as_json
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
 @plan_options(Points.FSYNC)
 @recorder_option
+@target_option
 @directory_option
 @json_option
 @click.pass_context
@@ -113,6 +117,7 @@ def run_command(
     points: str,
     states: int | None,
     recorder: str,
+    target: Target | None,
     directory: Path,
     as_json: bool,
 ) -> None:
@@ -124,22 +129,24 @@ def run_command(
     """
     chosen = filesystems or FILESYSTEMS
     workloads = tuple(_bound(load_entries(names), chosen))
-    monitor = _Table(as_json, workloads=workloads * repeat)
-    for line in prepare(chosen, recorder):
+    source = Listed(workloads, repeat, MORE_VIEWS)
+    monitor = _Table(as_json, source=source)
+    for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run, removed: {line}")
     plan = make_plan(points, states)
     with open_index(directory, create=True) as index:
         options = FuzzOptions(
             directory=directory,
             filesystems=chosen,
-            source=Listed(monitor.workloads),
+            source=source,
             first=0,
-            jobs=min(jobs or default_jobs(), max(1, len(monitor.workloads))),
+            jobs=min(jobs or default_jobs(target), max(1, source.total)),
             deadline=math.inf,
             recorder=recorder,
             plan=plan,
             canary="",
             origin=origin(points=str(plan), canary="", recorder=recorder),
+            target=target,
         )
         totals = fuzz(options, index, monitor, "next of corpus run")
     monitor.summarize()
@@ -158,7 +165,7 @@ def _bound(entries: Sequence[Entry], filesystems: tuple[str, ...]) -> Iterator[W
 class _Table(Monitor):
     """A monitor that keeps a row for each entry."""
 
-    workloads: tuple[Workload, ...] = ()
+    source: Listed = field(default_factory=lambda: Listed(()))
     ran: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     buckets: dict[str, Counter[str]] = field(default_factory=dict)
@@ -174,7 +181,7 @@ class _Table(Monitor):
             if not event["known"]:
                 self.new.add(slug)
         elif kind in ("workload", "skipped"):
-            workload = self.workloads[int(str(event["index"]))]
+            workload = self.source.workload(int(str(event["index"])))
             slug = workload.descends
             if kind == "skipped":
                 self.skipped[slug] = str(event["missing"])
@@ -195,7 +202,7 @@ class _Table(Monitor):
         for slug, buckets in sorted(self.buckets.items()):
             found = ", ".join(f"{count} x {bucket}" for bucket, count in buckets.most_common())
             self.say(f"{slug}: {found}")
-        entries = {workload.descends for workload in self.workloads}
+        entries = {workload.descends for workload in self.source.workloads}
         lost = entries - set(self.ran) - set(self.skipped)
         self.say(
             f"{len(entries)} entries: {len(self.ran)} ran, {len(self.skipped)} skipped, {len(lost)} lost; "
