@@ -19,6 +19,7 @@ from fuzzer.campaign.outcomes import never_succeeded
 from fuzzer.campaign.session import default_jobs, origin, prepare
 from fuzzer.campaign.source import Listed
 from fuzzer.campaign.worker import FuzzOptions
+from fuzzer.cli.corpus_import import import_command
 from fuzzer.cli.fuzz import summarize
 from fuzzer.cli.options import (
     FILESYSTEMS,
@@ -42,6 +43,9 @@ from fuzzer.writelog.points import Points
 @click.group("corpus")
 def corpus_group() -> None:
     """Documented races, one workload each."""
+
+
+corpus_group.add_command(import_command)
 
 
 @corpus_group.command("list")

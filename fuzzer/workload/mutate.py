@@ -214,6 +214,8 @@ def _drop(rng: random.Random, workload: Workload, others: Sequence[Workload]) ->
 def _file_system(rng: random.Random, workload: Workload, others: Sequence[Workload]) -> Workload:
     """Other options of mkfs or mount, or a limit of memory, as generated workloads have them."""
     which = rng.choice(("mkfs", "mount", "memory"))
+    if which == "mkfs" and "space_cache" in workload.mount:
+        return workload  # The old cache cannot be had where mkfs made a free space tree.
     if which == "memory":
         return replace(workload, memory=_weighted(rng, tables.MEMORY_LIMITS))
     table = tables.MKFS if which == "mkfs" else tables.MOUNT

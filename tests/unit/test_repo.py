@@ -24,6 +24,7 @@ _LAYERS = {
     "fuzzer.kernel": 2,
     "fuzzer.target": 2,
     "oracles": 2,
+    "fuzzer.drafts": 3,
     "fuzzer.workload": 3,
     "fuzzer.writelog": 3,
     "fuzzer.state": 3,
