@@ -21,6 +21,7 @@ from fuzzer.kernel.probe import require
 from fuzzer.target.targets import Target
 from fuzzer.triage.campaignreport import html_campaign
 from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
+from fuzzer.triage.export import EXPORTERS, export
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
 from fuzzer.triage.report import html_report, mail_report
@@ -163,6 +164,34 @@ def report_command(finding: str, mail: bool, directory: Path, as_json: bool) -> 
     path = place / "report.html"
     path.write_text(text)
     click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@triage_group.command("export")
+@click.argument("finding")
+@click.option("--format", "format_name", type=click.Choice(tuple(EXPORTERS)), required=True)
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory; that of the finding."
+)
+@directory_option
+@json_option
+def export_command(
+    finding: str, format_name: str, output: Path | None, directory: Path, as_json: bool
+) -> None:
+    """Write a reproducer that needs no powercut: a shell script, a C program or a test for xfstests.
+
+    Of a minimized finding the minimized run is taken.
+
+    Example: powercut triage export btrfs-data-1c7e --format sh
+    """
+    place = find_finding(directory, finding)
+    files = export(load_smallest(place), format_name)
+    target = output or place
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        path = target / name
+        path.write_text(text)
+        path.chmod(0o755 if text.startswith("#!") else 0o644)
+        click.echo(json.dumps({"exported": str(path)}) if as_json else str(path))
 
 
 @triage_group.command("web")
