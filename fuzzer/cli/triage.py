@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from fuzzer.campaign.finding import STATUSES, Saved, load_facts, load_finding, write_facts, write_tree
+from fuzzer.campaign.finding import (
+    MINIMIZED,
+    STATUSES,
+    Saved,
+    load_facts,
+    load_finding,
+    write_facts,
+    write_tree,
+)
 from fuzzer.campaign.index import SORTS, Filter, open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.run import attempts, has_state, recheck
@@ -18,13 +27,16 @@ from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option, targe
 from fuzzer.cli.there import run_there
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
+from fuzzer.target.build import CONFIG
 from fuzzer.target.targets import Target
+from fuzzer.triage.bisect import Question, bisect_script
 from fuzzer.triage.campaignreport import html_campaign
 from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
 from fuzzer.triage.export import EXPORTERS, export
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
 from fuzzer.triage.report import html_report, mail_report
+from fuzzer.triage.sequential import Rate
 from fuzzer.triage.show import describe
 from fuzzer.triage.timeline import build_timeline, render_timeline
 from fuzzer.triage.treediff import describe_diff, diff_tree
@@ -192,6 +204,39 @@ def export_command(
         path.write_text(text)
         path.chmod(0o755 if text.startswith("#!") else 0o644)
         click.echo(json.dumps({"exported": str(path)}) if as_json else str(path))
+
+
+@triage_group.command("bisect")
+@click.argument("finding")
+@directory_option
+@json_option
+def bisect_command(finding: str, directory: Path, as_json: bool) -> None:
+    """Write a script for `git bisect run` that builds a kernel, boots it in QEMU and looks for the finding.
+
+    Example: powercut triage bisect btrfs-data-1c7e
+    """
+    place = find_finding(directory, finding).resolve()
+    small, whole = place / MINIMIZED, load_facts(place)
+    facts = load_facts(small) if (small / "finding.json").exists() else whole
+    workload = place / "minimized.workload"
+    path = place / "bisect.sh"
+    text = bisect_script(
+        Question(
+            finding=whole.id,
+            bucket=whole.bucket,
+            fs=whole.fs,
+            rate=Rate(*facts.reproduced),
+            points=whole.points or "fsync",
+            contract=whole.contract,
+            workload=workload if workload.exists() else place / "repro.workload",
+            config=CONFIG,
+            powercut=Path(sys.argv[0]).resolve(),
+            script=path,
+        )
+    )
+    path.write_text(text)
+    path.chmod(0o755)
+    click.echo(json.dumps({"script": str(path)}) if as_json else str(path))
 
 
 @triage_group.command("web")

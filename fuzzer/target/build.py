@@ -33,7 +33,8 @@ VARIANTS = {
 KNOWN_BUGS = "known-bugs"
 """Name of the plain kernel; other variants are `known-bugs-VARIANT`."""
 
-_CONFIG = Path(__file__).with_name("kernel.config")
+CONFIG = Path(__file__).with_name("kernel.config")
+"""What a kernel for a guest has to have."""
 _SWITCHES = "switches.patch"
 _BUG = re.compile(r"^\+POWERCUT_BUG\((\w+)\)", re.MULTILINE)
 _TOUCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
@@ -168,7 +169,7 @@ def _patched_source(version: str, wanted: Sequence[Patch], say: Say) -> Path:
 def _configure(make: Sequence[str], objects: Path, more: str) -> None:
     """Everything that is not asked for is off, which is what makes the build short."""
     wanted = objects / "wanted.config"
-    wanted.write_text(_CONFIG.read_text() + more)
+    wanted.write_text(CONFIG.read_text() + more)
     run((*make, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig"), timeout_s=600)
     got = set((objects / ".config").read_text().splitlines())
     refused = [line for line in _settings(wanted.read_text()) if line not in got]
