@@ -2,8 +2,9 @@
 
 A known bug has a bucket of its own, whatever promise it breaks. Else the line says file system, rule and
 kind (with the kernel's or the checker's message for those rules), what was done by the op whose effect
-is missing, the sort of call that promised it, and whether a log had been replayed. Numbers, names and
-times are left out: they change from run to run.
+is missing, the sort of call that promised it, whether that call had the device commit anything (a call
+that does nothing is another bug than a recovery that loses what was committed), and whether a log had
+been replayed. Numbers, names and times are left out: they change from run to run.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ from fuzzer.triage.facts import Crash, Evidence, Facts, find_facts
 from fuzzer.triage.known import Known, match_known
 from oracles import RULES, Violation
 
-_SORTS = {"fdatasync": "fsync", "syncfs": "sync", "msync": "dsync"}
+_SORTS = {"fdatasync": "fsync", "syncfs": "sync", "freeze": "sync", "msync": "dsync"}
 """Calls that go the same way through the kernel: what is synced is a file, everything, or a range."""
+
+_OPS = {"dwrite": "write", "mwrite": "write", "fault_write": "write", "otrunc": "truncate"}
+"""Ops whose effect is the same, once it is on its way to the disk."""
+
+_MADE = {"mkdir": "made-dir", "link": "made-link"}
+"""What a new name was made for; all sorts of files that are no directory are one."""
 
 _RANKS = {rule.name: rank for rank, rule in enumerate(RULES)}
 
@@ -52,20 +59,31 @@ def label(violations: Sequence[Violation], evidence: Evidence, crash: Crash, kno
 def _order(violation: Violation, evidence: Evidence) -> tuple[int, int, int, bool, str]:
     sync, op = evidence.event(violation.sync), evidence.event(violation.op)
     times = (sync.begin_ns if sync else 0, op.begin_ns if op else 0)
-    return _RANKS.get(violation.rule, len(_RANKS)), *times, not violation.name, violation.subject
+    rank = _RANKS.get(violation.rule, len(_RANKS))
+    # What contradicts itself says more than what is old: no state of the past explains it.
+    return -1 if violation.rule == "structure" else rank, *times, not violation.name, violation.subject
 
 
 def bucket_of(fs: str, violation: Violation, facts: Facts, known: str) -> str:
-    """`btrfs/known/0001`, or as `btrfs/names/missing-name/moved-to/fsync/replay`."""
+    """`btrfs/known/0001`, or as `btrfs/names/missing-name/moved-to/fsync/uncommitted/replay`."""
     if known:
         return f"{fs}/known/{known}"
     through = f"@{facts['view']}" if "view" in facts else ""
-    done = facts.get("promised") or facts.get("op", "")
     call = facts.get("sync", "")
+    lazy = "uncommitted" if facts.get("commit") == "none" else ""
     # xfs replays its log after nearly every crash, so there it tells nothing.
     replay = "replay" if fs == "btrfs" and facts.get("replay") == "yes" else ""
-    parts = (fs, violation.rule, violation.kind + through, done, _SORTS.get(call, call), replay)
+    parts = (fs, violation.rule, violation.kind + through, _done(facts), _SORTS.get(call, call), lazy, replay)
     return "/".join(part for part in parts if part)
+
+
+def _done(facts: Facts) -> str:
+    """What the op whose effect is missing had done; of bytes nobody wrote, whether anybody was to."""
+    op = facts.get("op", "")
+    if facts.get("promised") == "made":
+        return _MADE.get(op, "made")
+    unwritten = "unwritten" if facts.get("written") == "no" else ""
+    return facts.get("promised") or _OPS.get(op, op) or unwritten
 
 
 def planted(bucket: str, canary: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.writelog.crash import Cut
 from oracles import Violation
+from oracles.file_versions import Source
 from oracles.versions import Versions
 
 _BLOCK_BYTES = 4096
@@ -27,7 +28,10 @@ def tail_facts(violation: Violation, op: Event, versions: Versions, cut: Cut) ->
 
 
 def short_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str, str]]:
-    """`short`: whether a write was to put something where the bad word is, and ended before it."""
+    """`short`: whether a write was to put something where the bad word is, and ended before it.
+
+    `written`: whether any op was to put data there; else something shows that was there before.
+    """
     short = any(
         event.op.name in ("write", "fault_write")
         and event.succeeded
@@ -36,6 +40,8 @@ def short_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str,
         for event in versions.history.events
     )
     yield "short", "yes" if short else "no"
+    placed = (v for v in versions.file(violation.inode).data if v.source is not Source.ZERO)
+    yield "written", "yes" if any(v.start <= violation.offset < v.end for v in placed) else "no"
 
 
 def _is_synced(event: Event, versions: Versions, cut: Cut) -> bool:

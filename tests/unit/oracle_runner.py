@@ -194,9 +194,10 @@ class Runner:
         elif chance < 0.18:
             self.disk.background()
         if self.rng.random() < 0.12:
-            self.snapshots.append(self._crash())
+            self.snapshots.append(self.crash())
 
-    def _crash(self) -> Snapshot:
+    def crash(self) -> Snapshot:
+        """A crash now."""
         world = self.disk.crash()
         wanted = {b for inode in world.inodes.values() for b in inode.blocks.values()}
         self._tick()
