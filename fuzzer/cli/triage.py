@@ -31,6 +31,7 @@ from fuzzer.target.build import CONFIG
 from fuzzer.target.targets import Target
 from fuzzer.triage.bisect import Question, bisect_script
 from fuzzer.triage.campaignreport import html_campaign
+from fuzzer.triage.catalog import CRASHES, entries, with_table
 from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
 from fuzzer.triage.export import EXPORTERS, export
 from fuzzer.triage.known import load_known
@@ -237,6 +238,19 @@ def bisect_command(finding: str, directory: Path, as_json: bool) -> None:
     path.write_text(text)
     path.chmod(0o755)
     click.echo(json.dumps({"script": str(path)}) if as_json else str(path))
+
+
+@triage_group.command("index")
+@click.argument("crashes", default=CRASHES, type=click.Path(exists=True, file_okay=False, path_type=Path))
+def index_command(crashes: Path) -> None:
+    """Make the table in README.md of a directory of reviewed findings anew (by default this checkout's).
+
+    Example: powercut triage index crashes
+    """
+    path = crashes / "README.md"
+    found = list(entries(crashes, load_known()))
+    path.write_text(with_table(path.read_text(), found))
+    click.echo(f"{path}: {len(found)} findings")
 
 
 @triage_group.command("web")

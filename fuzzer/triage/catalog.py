@@ -1,0 +1,66 @@
+"""Catalog: the table in crashes/README.md, made of the reviewed findings beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fuzzer
+from fuzzer.campaign.finding import load_facts
+from fuzzer.errors import InputError
+from fuzzer.triage.known import Known
+
+CRASHES = Path(fuzzer.__file__).parent.parent / "crashes"
+"""Those of the checkout."""
+
+_HEAD = "| finding | fs | title | kernel | rate |"
+_ENTRY = re.compile(r"(\d{4})-(btrfs|xfs)-[a-z0-9-]+")
+_NEEDED = ("finding.md", "finding.json", "repro.workload")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. `seen` is (k, n): in k of n runs."""
+
+    number: str
+    directory: str
+    fs: str
+    title: str
+    kernel: str
+    seen: tuple[int, int]
+
+    def row(self) -> str:
+        k, n = self.seen
+        rate = "once" if n == 1 else f"{k}/{n}"
+        kernel = ".".join(self.kernel.split("-")[0].split(".")[:2])
+        return f"| [{self.number}]({self.directory}) | {self.fs} | {self.title} | {kernel} | {rate} |"
+
+
+def entries(directory: Path, known: Sequence[Known]) -> Iterator[Entry]:
+    """The reviewed findings in order. InputError names the one that is not whole, or not in known.toml."""
+    titles = {bug.id: bug.title for bug in known}
+    for place in sorted(path for path in directory.iterdir() if path.is_dir()):
+        match = _ENTRY.fullmatch(place.name)
+        if match is None:
+            raise InputError("not named NNNN-fs-words", place=str(place))
+        for name in _NEEDED:
+            if not (place / name).exists():
+                raise InputError(f"there is no {name}", place=str(place))
+        number, fs = match.groups()
+        if number not in titles:
+            raise InputError(f"no bug {number} in known.toml", place=str(place))
+        facts = load_facts(place)
+        yield Entry(number, place.name, fs, titles[number], facts.kernel, facts.reproduced)
+
+
+def with_table(text: str, found: Sequence[Entry]) -> str:
+    """`text` with its table replaced. InputError if it has none."""
+    before, head, after = text.partition(_HEAD)
+    if not head:
+        raise InputError("there is no table to replace", hint=f"its first line is {_HEAD}")
+    rest = after.lstrip("\n").splitlines(keepends=True)
+    behind = "".join(line for line in rest if not line.startswith("|"))
+    lines = [_HEAD, "|---|---|---|---|---|", *(entry.row() for entry in found)]
+    return before + "\n".join(lines) + "\n" + behind
