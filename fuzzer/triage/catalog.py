@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fuzzer
@@ -17,25 +17,25 @@ CRASHES = Path(fuzzer.__file__).parent.parent / "crashes"
 
 _HEAD = "| finding | fs | title | kernel | rate |"
 _ENTRY = re.compile(r"(\d{4})-(btrfs|xfs)-[a-z0-9-]+")
-_NEEDED = ("finding.md", "finding.json", "repro.workload")
+_ROW = re.compile(r"\| \[(\d{4})\]")
+_NEEDED = ("finding.md", "repro.workload")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `seen` is (k, n): in k of n runs."""
+    """One line. `seen` is (k, n): in k of n runs; n = 0: no run was kept, its line stays as it is."""
 
     number: str
     directory: str
     fs: str
     title: str
-    kernel: str
-    seen: tuple[int, int]
+    kernel: str = ""
+    seen: tuple[int, int] = (0, 0)
 
     def row(self) -> str:
         k, n = self.seen
-        rate = "once" if n == 1 else f"{k}/{n}"
         kernel = ".".join(self.kernel.split("-")[0].split(".")[:2])
-        return f"| [{self.number}]({self.directory}) | {self.fs} | {self.title} | {kernel} | {rate} |"
+        return f"| [{self.number}]({self.directory}) | {self.fs} | {self.title} | {kernel} | {k}/{n} |"
 
 
 def entries(directory: Path, known: Sequence[Known]) -> Iterator[Entry]:
@@ -51,8 +51,11 @@ def entries(directory: Path, known: Sequence[Known]) -> Iterator[Entry]:
         number, fs = match.groups()
         if number not in titles:
             raise InputError(f"no bug {number} in known.toml", place=str(place))
-        facts = load_facts(place)
-        yield Entry(number, place.name, fs, titles[number], facts.kernel, facts.reproduced)
+        entry = Entry(number, place.name, fs, titles[number])
+        if (place / "finding.json").exists():
+            facts = load_facts(place)
+            entry = replace(entry, kernel=facts.kernel, seen=facts.reproduced)
+        yield entry
 
 
 def with_table(text: str, found: Sequence[Entry]) -> str:
@@ -61,6 +64,8 @@ def with_table(text: str, found: Sequence[Entry]) -> str:
     if not head:
         raise InputError("there is no table to replace", hint=f"its first line is {_HEAD}")
     rest = after.lstrip("\n").splitlines(keepends=True)
+    old = {match[1]: line.rstrip("\n") for line in rest if (match := _ROW.match(line))}
     behind = "".join(line for line in rest if not line.startswith("|"))
-    lines = [_HEAD, "|---|---|---|---|---|", *(entry.row() for entry in found)]
+    rows = (entry.row() if entry.seen[1] else old.get(entry.number, entry.row()) for entry in found)
+    lines = [_HEAD, "|---|---|---|---|---|", *rows]
     return before + "\n".join(lines) + "\n" + behind

@@ -15,19 +15,17 @@ from fuzzer.errors import InputError
 from fuzzer.triage.catalog import CRASHES, entries, with_table
 from fuzzer.triage.known import load_known
 
-WITHOUT_A_RUN = {"0003"}
-"""It took the machine down."""
-
 
 def test_the_table_is_current() -> None:
     text = (CRASHES / "README.md").read_text()
     assert text == with_table(text, list(entries(CRASHES, load_known()))), "run `powercut triage index`"
 
 
-def test_every_entry_has_its_run_and_its_report() -> None:
-    for place in sorted(CRASHES.glob("0*-*")):
-        if place.name[:4] in WITHOUT_A_RUN:
-            continue
+def test_runs_that_are_kept_are_of_their_bugs() -> None:
+    """None of 0003: it took the machine down."""
+    places = [path.parent for path in CRASHES.glob("0*-*/finding.json")]
+    assert len(places) >= 11
+    for place in places:
         saved = load_finding(place)
         assert saved.finding.known == place.name[:4]
         assert saved.history.events
@@ -54,7 +52,7 @@ def test_the_command_replaces_only_the_table(tmp_path: Path) -> None:
 def test_what_is_not_whole_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     if name.startswith("0099"):
-        for needed in ("finding.md", "finding.json", "repro.workload"):
+        for needed in ("finding.md", "repro.workload"):
             (tmp_path / name / needed).write_text("{}")
     with pytest.raises(InputError):
         list(entries(tmp_path, load_known()))
