@@ -48,7 +48,7 @@ _SEEDS_SHOWN = 10
 @click.option(
     "--corpus-share",
     type=click.IntRange(0, 100),
-    default=40,
+    default=25,
     show_default=True,
     help="Percent of workloads that are corpus entries or mutations of them.",
 )

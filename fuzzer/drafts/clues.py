@@ -28,6 +28,7 @@ _RELEASE = (
 )
 PARTS = _clues(
     ("fsync", r"\bf(data)?sync|\bsync_file\b|\bsync[- ]?log\b|log (tree|sync|replay)|logging (an? )?inode"),
+    ("dsync", r"\bo_d?sync\b|rwf_d?sync|synchronous write|\bdsync"),
     ("msync", r"\bmsync"),
     ("release", _RELEASE),
     ("evict", r"\bevict|inode (is |was )?(dropped|reclaimed) from memory|\biput\b"),
@@ -36,7 +37,7 @@ PARTS = _clues(
         r"write-?back|writing back|written back|writepage|ordered extent|delalloc|flush(er|ing)|dirty page",
     ),
     ("balance", r"relocat|\bbalanc(e|ing)\b|block group .{0,40}(read.?only|\bRO\b|moved)"),
-    ("direct", r"direct[- ]?(io|i/o)|\bdio\b|o_direct|direct write"),
+    ("direct", r"direct[-_ ]?(io|i/o)|\bdio\b|o_direct|direct write"),
     (
         "failing",
         r"write fail|failed write|failing write|short write|write .{0,30}\bfails\b|"
@@ -56,7 +57,11 @@ PARTS = _clues(
         "metadata",
         r"extent[ _]buffer|btree inode|btree_inode|tree block|metadata (page|read|buffer)|refs_lock",
     ),
-    ("clone", r"reflink|\bclon(e|ing)|ficlone|shared extent|remap"),
+    (
+        "clone",
+        r"reflink|\bcow (write|fork|extent|block)|copy[- ]on[- ]write|"
+        r"\bclon(e|ing)|ficlone|shared extent|remap",
+    ),
     ("dedupe", r"\bdedup"),
     ("rename", r"\brenam"),
     ("link", r"hard ?link|\blinkat?\b|new name"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fuzzer.workload.model import Op, Value, make_op
-from fuzzer.workload.model import Workload as Workload
+from fuzzer.workload.model import Op, Value, Workload, make_op
 from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, OPS, WORD_BYTES
 
 
@@ -40,7 +39,6 @@ class Rounder:
     """Brings numbers to the units a workload has, and counts those it changed."""
 
     changed: int = 0
-    notes: list[str] = field(default_factory=list)
 
     def down(self, number: int, unit: int = WORD_BYTES) -> int:
         rounded = number // unit * unit

@@ -15,10 +15,8 @@ from fuzzer.workload.model import Actor, Draw, Op, Workload
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _NAME_PARTS = frozenset({"rename", "link", "unlink"})
-_WRITERS = frozenset({"write", "direct", "mmap", "append", "failing"})
-_SUBVOLUME_PARTS = frozenset({"snapshot", "subvolume", "send"})
-_LOG_PARTS = frozenset({"fsync", "msync"})
-_DESTROYERS = frozenset({"punch", "truncate", "zero", "collapse", "insert"})
+_WRITERS = frozenset({"write", "direct", "mmap", "append", "failing", "dsync"})
+_LOG_PARTS = frozenset({"fsync", "msync", "dsync"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +138,7 @@ _PARTS: dict[str, _Part] = {
     "failing": _Part(lambda s: (op("fault_write", s.path, s.at(256 * _KIB), 256 * _KIB, 4096),), 40),
     "append": _Part(_append, 10),
     "fsync": _Part(_fsync, 8),
+    "dsync": _Part(lambda s: (op("write", s.path, s.at(4 * _KIB), 4 * _KIB, sync="dsync"),), 10),
     "msync": _Part(
         lambda s: (op("mwrite", s.path, s.at(64 * _KIB), 64 * _KIB), op("msync", s.path, 0, s.size // 2))
     ),

@@ -21,6 +21,10 @@ _HEADER_ONLY = re.compile(r"[A-Za-z-]+(-by)?: .*|commit [0-9a-f]{7,40}.*|CC: .*"
 _SUBJECT = re.compile(r"(?:subject|title):\s*(.*)", re.IGNORECASE)
 _TAG = re.compile(r"^(\s*\[[^\]]*\]\s*|re:\s*|fwd?:\s*)+", re.IGNORECASE)
 _DIFF = re.compile(r"diff --git .*|--- a/.*|\+\+\+ b/.*|@@ -\d+.*|Index: .*")
+_FIELD = re.compile(r"(From [^ ]+@|[A-Z][A-Za-z-]+:\s)")
+_FEWEST_FIELDS = 3
+"""Header fields that make the first lines of a text the head of a mail."""
+
 _STAT = re.compile(r" \S+ +\| +(\d+|Bin)\b| \d+ files? changed")
 """Lines of `git log --stat` and of patches in mails."""
 
@@ -52,7 +56,7 @@ class Prose:
 def split_prose(lines: Sequence[str], first: int = 1) -> Prose:
     """The title and the sentences of a message; `first` is the number of its first line."""
     title, found = "", list[Sentence]()
-    for paragraph in _paragraphs(lines, first):
+    for paragraph in _paragraphs(_without_headers(lines), first):
         text = paragraph[0][1]
         subject = _SUBJECT.fullmatch(text.strip())
         if subject:
@@ -64,6 +68,25 @@ def split_prose(lines: Sequence[str], first: int = 1) -> Prose:
     if not title and found:
         title = found[0].text
     return Prose(title[:150].rstrip(), tuple(found))
+
+
+def _without_headers(lines: Sequence[str]) -> list[str]:
+    """The lines of a mail with its head made empty but for the subject, folded lines put together."""
+    head = []
+    for line in lines:
+        if not line.strip():
+            break
+        head.append(line)
+    if sum(bool(_FIELD.match(line)) for line in head) < _FEWEST_FIELDS or not _FIELD.match(head[0]):
+        return list(lines)
+    kept, subject = [""] * len(head), -1
+    for number, line in enumerate(head):
+        if line[0] in " \t" and subject >= 0:
+            kept[subject] += " " + line.strip()
+        else:
+            subject = number if _SUBJECT.fullmatch(line.strip()) else -1
+            kept[number] = line.strip() if subject >= 0 else ""
+    return [*kept, *lines[len(head) :]]
 
 
 def _paragraphs(lines: Sequence[str], first: int) -> Iterator[list[tuple[int, str]]]:

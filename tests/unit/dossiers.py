@@ -100,7 +100,7 @@ def make_dossier(
         created="2026-01-02T03:04:05+00:00",
     )
     ops = tuple(event.op for event in script.history.events)
-    workload = Workload(fs="btrfs", actors=(Actor("one", ops),))
+    workload = Workload(fs="btrfs", descends="btrfs/a-race", actors=(Actor("one", ops),))
     saved = Saved(finding, workload, state, script.history, directory)
     return Dossier(saved, run_log if log else None, found if tree else None)
 

@@ -96,6 +96,14 @@ def test_sentences_without_a_clue_are_told() -> None:
     assert [(one.line, one.text) for one in _one(text).unread] == [(4, "Nothing of note is said in this.")]
 
 
+def test_the_head_of_a_mail_is_not_prose() -> None:
+    head = "Received: from a.example.org\n        by b (truncate, punch) with ESMTP\nTo: x@example.org\n"
+    subject = "Subject: [PATCH 1/2] btrfs: a rename races\n    with fsync of balance.c\n"
+    draft = _one(f"{head}{subject}Date: now\n\nA rename loses to fsync.\n")
+    assert draft.workload.title == "btrfs: a rename races with fsync of balance.c"
+    assert not {"truncate", "punch"} & _names(draft.workload)
+
+
 def test_prose_about_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="only rename"):
         read_drafts(b"btrfs: clean up rename\n\nA cosmetic change.\n", "f")

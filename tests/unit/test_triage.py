@@ -101,6 +101,7 @@ def test_a_finding_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     ("words", "shown"),
     [
         ("show", "promised: data durable by completed `fsync a`"),
+        ("show", "descends from btrfs/a-race"),
         ("show --timeline", "promised: fsync a"),
         ("show --log", "data of a at 0..4096 by `write a 0 4K` (actor 1, op 2)  [lost]"),
         ("diff", "! a 0..4096"),
