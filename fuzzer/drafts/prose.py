@@ -27,8 +27,13 @@ _MOST = 8
 _IN_TITLE = 10
 """How many sentences a word in the title counts for."""
 
-_ID = re.compile(r"\[?\s*(?:upstream )?commit ([0-9a-f]{12,40})\b.*", re.IGNORECASE)
-"""How a message says which commit it is; others it names are not it."""
+_ID = re.compile(
+    r"^\s*\[?\s*(?:upstream )?commit ([0-9a-f]{12,40})\b|/commit/([0-9a-f]{12,40})\b", re.IGNORECASE
+)
+"""How a message, or the page it is on, says which commit it is; others it names are not it."""
+
+_HEAD = 200
+"""Lines in which that is looked for."""
 
 _SLUG = re.compile(r"[^a-z0-9]+")
 
@@ -49,8 +54,8 @@ def read_prose(lines: Sequence[str], name: str, first: int = 1, commit: str = ""
         )
     parts, left_out = _most_told(prose, parts)
     fs = _file_system(prose)
-    named = (_ID.fullmatch(line.strip()) for line in lines[:40])
-    commit = commit or next((match[1] for match in named if match), "")
+    named = (_ID.search(line) for line in lines[:_HEAD])
+    commit = commit or next((match[1] or match[2] for match in named if match), "")
     workload = compose(
         fs,
         tuple(parts),

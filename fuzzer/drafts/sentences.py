@@ -33,6 +33,10 @@ _QUOTE = re.compile(r"^(\s*>)+ ?")
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+(?=[A-Z0-9\"'(])")
 _LINK = re.compile(r"\S*://\S+|\S+@\S+")
 _WORD = re.compile(r"[A-Za-z]{2}")
+_PREFIX = re.compile(r"(\[[^\]]*\] *)?(btrfs|xfs|iomap|vfs|mm)(: |/)", re.IGNORECASE)
+_LONGEST = 120
+"""Characters of a title."""
+
 _INDENT = 3
 """Blanks that make a line a piece of its own; git log indents whole messages by four, which are taken off."""
 
@@ -62,9 +66,14 @@ def split_prose(lines: Sequence[str], first: int = 1) -> Prose:
         if subject:
             paragraph = [(paragraph[0][0], _TAG.sub("", subject[1]).strip())]
             title = title or paragraph[0][1]
-        elif not title and len(paragraph) == 1 and not text.startswith(" " * _INDENT) and len(text) < 120:
+        elif (
+            not title and len(paragraph) == 1 and not text.startswith(" " * _INDENT) and len(text) < _LONGEST
+        ):
             title = _TAG.sub("", text).strip()
         found += _sentences(paragraph)
+    # On a web page other things come before the message: its first line begins with who it concerns.
+    prefixed = next((one.text for one in found if _PREFIX.match(one.text) and len(one.text) < _LONGEST), "")
+    title = prefixed if prefixed and not _PREFIX.match(title) else title
     if not title and found:
         title = found[0].text
     return Prose(title[:150].rstrip(), tuple(found))

@@ -27,7 +27,7 @@ _MOST_MUTATIONS = 4
 _MAX_ACTORS = 8
 _MAX_RUN_OPS = 1500
 """Ops all counted loops together may come to: what runs longer is a worse use of the time."""
-_MAX_SYNCS = 120
+_MAX_SYNCS = 40
 
 _ALIKE: tuple[tuple[str, ...], ...] = (
     ("write", "dwrite", "mwrite"),

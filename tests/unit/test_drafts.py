@@ -104,6 +104,20 @@ def test_the_head_of_a_mail_is_not_prose() -> None:
     assert not {"truncate", "punch"} & _names(draft.workload)
 
 
+def test_a_saved_page() -> None:
+    page = (
+        "<!DOCTYPE html>\n<html><head><script>\nvar scrub = 1;\n</script></head><body>\n"
+        f"<p>Skip to content</p>\n\n<a href='x'>https://git.example.org/commit/{'b' * 40}</a>\n\n"
+        "<pre>btrfs: rename races &quot;fsync&quot;\n\nA rename loses to <b>fsync</b>.</pre>\n"
+        "</body></html>\n"
+    )
+    draft = _one(page)
+    assert draft.workload.title == 'btrfs: rename races "fsync"'
+    assert draft.workload.source.startswith("Linux commit bbbbbbbbbbbb, ")
+    assert _names(draft.workload) == {"fsync", "rename"}
+    assert "line 9" in draft.workload.why
+
+
 def test_prose_about_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="only rename"):
         read_drafts(b"btrfs: clean up rename\n\nA cosmetic change.\n", "f")
