@@ -15,11 +15,12 @@ import pytest
 from fuzzer.campaign.corpus import load_entries
 from fuzzer.campaign.execute import execute
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.outcomes import count_outcomes, never_succeeded
+from fuzzer.campaign.outcomes import count_outcomes
 from fuzzer.drafts.read import read_drafts
 from fuzzer.kernel.probe import missing
 from fuzzer.workload.model import Workload
 from fuzzer.workload.mutate import mutate
+from fuzzer.workload.ops import Role
 
 pytestmark = pytest.mark.kernel
 
@@ -40,7 +41,10 @@ def test_drafts_of_all_documents_run_and_meet() -> None:
                 continue
             history = execute(lane, _short(draft.workload)).history
             assert history.killed == (), path.name
-            assert never_succeeded(count_outcomes(history)) == "", path.name
+            # What works on the machine may be refused by it, or cut off at the end; files must take theirs.
+            on_files = [e for e in history.events if e.op.spec.role in (Role.DATA, Role.SYNC) and e.returned]
+            vain = {e.op.name for e in on_files} - {e.op.name for e in on_files if e.succeeded}
+            assert vain == set(), path.name
             met = {event.actor for event in history.events if "d/a" in dict(event.op.args).values()}
             assert len(met - {0}) >= 2, f"{path.name}: fewer than two actors work on the file"
 
@@ -64,7 +68,7 @@ def test_mutations_run() -> None:
 def test_corpus_run_tells_of_each_entry(tmp_path: Path) -> None:
     names = ["special-file-renamed-and-linked", "clone-of-an-inline-extent"]
     command = [sys.executable, "-m", "fuzzer", "corpus", "run", *names, "--json", "--jobs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path)
     assert done.returncode in (0, 1), done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     ran = Counter(event["fs"] for event in events if event["event"] == "workload")

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 
 from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.source import Generated
@@ -18,6 +19,7 @@ _SEEDS = load_corpus()
 _BOTH = ("btrfs", "xfs")
 
 
+@cache
 def _mutations(count: int) -> list[tuple[Workload, Workload]]:
     found = []
     for number in range(count):
