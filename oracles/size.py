@@ -130,7 +130,8 @@ class _Sizes:
 
 
 def _broken_floor(sizes: _Sizes, givers: list[SizeVersion], size: int) -> _Broken | None:
-    """The first durable change of size that `size` contradicts.
+    """The first durable change of size that `size` contradicts; one that makes it too small comes first,
+    as that says what is lost.
 
     A smaller size than a durable one takes a truncate that was not over when it began, and brought the
     size down to `size` itself or was not over before an op that gives it; a larger one than a durable
@@ -145,7 +146,7 @@ def _broken_floor(sizes: _Sizes, givers: list[SizeVersion], size: int) -> _Broke
 
     cuts = [v for v in sizes.versions if not v.raises and v.value <= size]
     cut_ns = max((v.event.end_ns for v in cuts if brought_down(v)), default=-1)
-    for version in sizes.versions:
+    for version in sorted(sizes.versions, key=lambda v: v.value < size):
         if version.value == size or (version.raises and version.value < size):
             continue
         if version.event.begin_ns <= (cut_ns if version.value > size else given_ns(version)):

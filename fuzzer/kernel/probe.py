@@ -21,6 +21,7 @@ from fuzzer.kernel.process import PATH, run
 _SETUP = "scripts/setup installs it"
 _LOOP_CTL_GET_FREE = 0x4C82
 _KVM_GET_API_VERSION = 0xAE00
+_XFS_QUOTA_STATISTICS = Path("/proc/fs/xfs/xqmstat")
 _DM_CONTROL = Path("/dev/mapper/control")
 _DM_VERSION, _DM_GET_TARGET_VERSION = 0xC138FD00, 0xC138FD11
 _DM_IOCTL_BYTES, _DM_DATA_START_AT, _DM_NAME_AT = 312, 16, 48
@@ -168,6 +169,14 @@ def _kmsg() -> str:
     return "/dev/kmsg can be read"
 
 
+def _xfs_quota() -> str:
+    """xfs makes the file as it is loaded, if it was built with CONFIG_XFS_QUOTA (xfs_init_procfs)."""
+    _file_system("xfs")
+    if not _XFS_QUOTA_STATISTICS.exists():
+        raise _MissingError(f"no {_XFS_QUOTA_STATISTICS}")
+    return f"{_XFS_QUOTA_STATISTICS} is there"
+
+
 def _kvm() -> str:
     with _opened("/dev/kvm", os.O_RDWR) as kvm:
         version = fcntl.ioctl(kvm, _KVM_GET_API_VERSION)
@@ -187,6 +196,7 @@ _PROBES: dict[str, tuple[Probe, str]] = {
     "mkfs.xfs": (partial(_tool, "mkfs.xfs", "-V"), f"{_SETUP} (package xfsprogs)"),
     "btrfs-check": (partial(_tool, "btrfs", "--version"), f"{_SETUP} (package btrfs-progs)"),
     "xfs_repair": (partial(_tool, "xfs_repair", "-V"), f"{_SETUP} (package xfsprogs)"),
+    "xfs-quota": (_xfs_quota, "only needed by workloads that mount xfs with quotas (CONFIG_XFS_QUOTA)"),
     "memcg-v1": (_memcg_v1, "only needed where there is no memcg-v2"),
     "memcg-v2": (_memcg_v2, "needs the memory controller in cgroup2's cgroup.subtree_control"),
     "drop_caches": (_drop_caches, "needs root and a writable /proc/sys"),

@@ -120,6 +120,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "view", crash.view
     if violation.rule == "kernel-log":
         yield from _trace_facts(crash.kernel_log)
+    if violation.rule == "fsck":
+        yield "quota", _quota(evidence, crash.cut)
     op, sync = evidence.event(violation.op), evidence.event(violation.sync)
     if op is not None:
         yield "op", op.op.name
@@ -133,6 +135,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from _data_facts(violation, op, sync, evidence)
     if op is not None and op.op.name in ("truncate", "otrunc") and violation.rule == "data":
         yield from tail_facts(violation, op, evidence.versions, crash.cut)
+    if op is not None and violation.rule == "size":
+        yield "reserved", _reserved(op, evidence)
     if violation.name:
         yield from name_facts(violation, evidence.versions, crash.cut)
     if violation.kind in ("misplaced-data", "foreign-data"):
@@ -165,6 +169,20 @@ def _evict(sync: Event, evidence: Evidence) -> str:
     before = [e for e in evidence.versions.history.events if e.begin_ns < sync.end_ns]
     slab = any(e.op.name == "drop_caches" and e.op.text("level") != "1" for e in before)
     return "asked" if slab or any(e.op.name in ("reclaim", "squeeze") for e in before) else "no"
+
+
+def _quota(evidence: Evidence, cut: Cut) -> str:
+    """Whether the workload had `asked` for quotas to be counted before the crash, else `no`."""
+    before = [e for e in evidence.versions.history.events if e.begin_ns < cut.invoked_before_ns]
+    counted = any(e.op.name == "quota" and e.op.text("action") != "disable" for e in before)
+    return "asked" if counted else "no"
+
+
+def _reserved(op: Event, evidence: Evidence) -> str:
+    """Whether space behind the end of the op's file may have been reserved (`yes`) before the op was done."""
+    events = evidence.versions.history.events
+    asked = (e for e in events if e.op.name == "fallocate" and e.op.text("mode").endswith("keep"))
+    return "yes" if any(e.subject == op.subject and e.begin_ns < op.end_ns for e in asked) else "no"
 
 
 def _peers(sync: Event, evidence: Evidence) -> list[Event]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fuzzer.workload.ops import OPS, SYNC_CALLS, OpSpec
+from fuzzer.workload.options import counts_xfs_quota
 
 SETUP = 0
 """Actor number of the setup block; actors count from 1."""
@@ -154,10 +155,11 @@ class Workload:
     @property
     def capabilities(self) -> frozenset[str]:
         """Every capability this workload needs (doctor names): declared ones and those its ops,
-        memory limit and file system imply."""
+        memory limit, file system and options imply."""
         needed = set(self.requires).union(*(op.spec.requires for op in self.iter_ops()))
         needed |= {"memcg"} if self.memory else set()
         needed |= {self.fs} if self.fs else set()
+        needed |= {"xfs-quota"} if self.fs == "xfs" and counts_xfs_quota(self.mount) else set()
         return frozenset(needed)
 
     @property

@@ -17,6 +17,9 @@ _MKFS_FLAGS = {
 }
 """Options of mkfs.btrfs(8) and mkfs.xfs(8) that take one value and name no other file."""
 
+_MKFS_SWITCHES = {"btrfs": frozenset({"-M"}), "xfs": frozenset[str]()}
+"""Options of the same that take no value."""
+
 _MKFS_VALUE = re.compile(r"[A-Za-z0-9^][A-Za-z0-9,=^._-]*")
 _MKFS_FORBIDDEN = frozenset({"name", "logdev", "rtdev", "file"})
 
@@ -44,19 +47,39 @@ _MOUNT_FORBIDDEN = {
 """Mount options that would make every verdict worthless (btrfs(5), xfs(5)), with the reason."""
 
 
+_XFS_QUOTA = frozenset(
+    [
+        *("quota", "uquota", "usrquota", "uqnoenforce", "qnoenforce"),
+        *("gquota", "grpquota", "gqnoenforce", "pquota", "prjquota", "pqnoenforce"),
+    ]
+)
+"""Mount options that have xfs count for quotas (xfs(5))."""
+
+
+def counts_xfs_quota(options: str) -> bool:
+    """True if an xfs mounted with these options counts what its owners use. xfs_repair counts it too."""
+    return not _XFS_QUOTA.isdisjoint(options.split(","))
+
+
 def mkfs_defect(options: str, fs: str) -> str:
-    """What is wrong with mkfs options, or an empty text. They are flag-value pairs."""
+    """What is wrong with mkfs options, or an empty text. They are flags, most of them with a value."""
     if len(options) > MAX_OPTIONS:
         return f"mkfs options are longer than {MAX_OPTIONS} characters"
-    words = options.split(" ")
-    for flag, value in zip(words[::2], [*words[1::2], ""], strict=False):
+    words = iter(options.split(" "))
+    for flag in words:
+        if flag in _MKFS_SWITCHES[fs]:
+            continue
         if flag not in _MKFS_FLAGS[fs]:
-            return f"mkfs option {flag!r} is not one of {', '.join(sorted(_MKFS_FLAGS[fs]))}"
+            known = _MKFS_FLAGS[fs] | _MKFS_SWITCHES[fs]
+            return f"mkfs option {flag!r} is not one of {', '.join(sorted(known))}"
+        value = next(words, "")
         if not _MKFS_VALUE.fullmatch(value):
             return f"mkfs option {flag} has the bad value {value!r}"
         keys = {part.partition("=")[0] for part in value.split(",")}
         if keys & _MKFS_FORBIDDEN:
             return f"mkfs option {flag} {value} names another file"
+        if "mixed-bg" in keys:
+            return f"mkfs option {flag} {value} only claims that groups are mixed: -M mixes them"
     return ""
 
 

@@ -395,6 +395,45 @@ def test_a_block_let_go_of_shows_foreign_words(op: str, shown: str, known: str) 
     assert (label.violation.kind, label.known) == ("misplaced-data", known)
 
 
+# ------------------------------------------------------------------------- 0013: counting quotas
+
+
+@pytest.mark.parametrize(
+    ("history", "known"),
+    [
+        ("1-2 create a\n3-4 quota", "0013"),
+        ("1-2 create a\n3-4 quota action=rescan", "0013"),
+        ("1-2 create a\n3-4 quota action=disable", ""),
+        ("1-2 create a", ""),
+        ("1-2 create a\n60-70 quota", ""),
+    ],
+)
+def test_wrong_counts_are_known_where_quotas_were_counted(history: str, known: str) -> None:
+    kind = "Counts for qgroup id: N/N are different"
+    violation = Violation(rule="fsck", kind=kind, subject="", promised="", found="", source="")
+    evidence = Evidence("btrfs", build_versions(Script(history).history), None)
+    facts = find_facts(violation, evidence, Crash(CUT))
+    assert match_known(load_known(), "btrfs", violation, facts) == known
+
+
+# ------------------------------------------------------------------- 0015: reserved space, written
+
+
+@pytest.mark.parametrize(
+    ("before", "replay", "known"),
+    [
+        ("fallocate a 0 65536 mode=keep", False, "0015"),
+        ("fallocate a 0 65536 mode=zero_keep", False, "0015"),
+        ("fallocate a 0 65536 mode=keep", True, ""),
+        ("fallocate a 0 65536 mode=punch", False, ""),
+    ],
+)
+def test_a_size_lost_in_reserved_space(before: str, replay: bool, known: str) -> None:
+    history = f"1-2 create a\n3-4 {before}\nw: 5-6 write a 0 8192\n7-8 sync"
+    label = file_under(Script(history), "btrfs", "a", replay=replay, a=Has("w:0-4096"))
+    assert (label.violation.kind, label.known) == ("size-too-small", known)
+
+
 # ------------------------------------------------------------------------------ 0003: the kernel log
 
 
