@@ -115,6 +115,8 @@ class _Campaign:
             self.totals.credit(event)
             if event["canary"]:
                 self.totals.canary_seen.add(event["fs"])
+        elif event["event"] == "minimized":
+            self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
         elif event["event"] == "hit":
             self.totals.credit(event)
             event["hits"] = self.index.count_hit(event["bucket"])

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
@@ -56,6 +56,8 @@ class Monitor:
             sys.stdout.flush()
         if event["event"] == "finding":
             self.say(finding_line(event))
+        elif event["event"] == "minimized":
+            self.say(_minimized_line(event))
         elif event["event"] == "killed":
             self.say(f"killed at the deadline, or died: {event['actors']} (workload {event['index']})")
         elif event["event"] == "lost":
@@ -86,6 +88,12 @@ def finding_line(finding: Mapping[str, object]) -> str:
     if finding["known"]:
         return f"{describe_known(str(finding['known']))} ({finding['id']})"
     return f"finding {finding['id']}: {finding['title']}"
+
+
+def _minimized_line(event: Mapping[str, Any]) -> str:
+    before, after = event["ops"]
+    more = "" if event["done"] else f"; `powercut minimize {event['id']}` goes on"
+    return f"minimized {event['id']}: {before} ops became {after} in {event['runs']} runs{more}"
 
 
 def count_findings(findings: int, known: int) -> str:

@@ -2,7 +2,7 @@
 
 It speaks JSON lines to the coordinator: `workload` after each one, `finding` once a finding is on
 disk, `hit` for more of a bucket that has enough examples, `killed` for actors that had to be killed,
-`skipped` for workloads this machine cannot run.
+`skipped` for workloads this machine cannot run, `minimized` for what a new bug's first finding became.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NoReturn
 from fuzzer.campaign.examine import THOROUGH, Care, Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
-from fuzzer.campaign.finding import Finding, Origin, make_finding, save_finding
+from fuzzer.campaign.finding import Finding, Origin, Saved, load_finding, make_finding, save_finding
 from fuzzer.campaign.hang import save_blocked, save_hang
 from fuzzer.campaign.lane import Lane, open_lane
 from fuzzer.campaign.outcomes import count_outcomes
@@ -33,6 +33,7 @@ from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
 from fuzzer.target.targets import Target
 from fuzzer.triage.bucket import planted
+from fuzzer.triage.reduce import reduce_finding
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.crash import NO_FAULTS
 from fuzzer.writelog.points import Plan, Points
@@ -44,6 +45,9 @@ STUCK = 71
 EXAMPLES_PER_BUCKET = 3
 """Findings kept per bucket and worker; further sightings are only counted."""
 
+
+MINIMIZE_S, MINIMIZE_SHARE = 60.0, 0.1
+"""How long a worker minimizes the first finding of a bucket at most, and what part of the time left."""
 
 DEEP_EVERY = 10
 """One workload in this many is also looked at in the states that have to be sampled."""
@@ -164,8 +168,38 @@ class _Worker:
             retry = Reexamination(self.lane, execution, faults, self.options.origin.contract)
             small = smallest(retry, forbidden)
             finding = make_finding(execution, small, self._origin(execution, small, plan))
-            save_finding(self.options.directory / "findings", finding, execution, small)
+            place = save_finding(self.options.directory / "findings", finding, execution, small)
             self._send(event="finding", canary=finding.canary, descends=descends, **finding.summary())
+            if self._is_worth_minimizing(finding, forbidden):
+                self._minimize(load_finding(place))
+
+    def _is_worth_minimizing(self, finding: Finding, forbidden: Forbidden) -> bool:
+        """Only what is new, and of workloads without end: short ones of a sweep are as small as can be."""
+        first = self.kept[forbidden.bucket] == 1
+        return first and not (finding.known or finding.canary) and self.options.source.total is None
+
+    def _minimize(self, saved: Saved) -> None:
+        """Minimize for a while; each try is on disk before it runs. `powercut minimize` goes on."""
+        began, tried = time.monotonic(), saved.workload
+        limit_s = min(MINIMIZE_S, MINIMIZE_SHARE * (self.options.deadline - began))
+
+        def note(workload: Workload) -> None:
+            nonlocal tried
+            tried = workload
+            self.queue.begin(workload)
+
+        def expired() -> bool:
+            return self.stop() or time.monotonic() - began > limit_s
+
+        try:
+            result = reduce_finding(
+                self.lane, saved, expired=expired, interrupted=expired, say=lambda line: None, begin=note
+            )
+        except HangError as error:
+            self._hang(tried, error)
+        if result is not None:
+            pair = (saved.finding.ops, sum(1 for _ in result.workload.iter_ops()))
+            self._send(event="minimized", id=saved.finding.id, ops=pair, runs=result.runs, done=result.done)
 
     def _origin(self, execution: Execution, forbidden: Forbidden, plan: Plan) -> Origin:
         """A finding counts for the canary only if the same state is allowed without the damage."""

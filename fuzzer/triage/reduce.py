@@ -63,11 +63,13 @@ class _Runner:
 
     lane: Lane
     finding: Finding
+    begin: Callable[[Workload], None]
     last: tuple[str, Execution, Forbidden] | None = field(default=None)
 
     def shows(self, workload: Workload) -> bool:
         """Run once; True if the bucket of the finding shows."""
         facts = self.finding
+        self.begin(workload)
         try:
             execution = execute(self.lane, workload, _DEADLINE_S)
         except InputError:
@@ -91,13 +93,15 @@ def reduce_finding(
     expired: Callable[[], bool],
     interrupted: Callable[[], bool],
     say: Callable[[str], None],
+    begin: Callable[[Workload], None] = lambda workload: None,
 ) -> Reduced | None:
     """Minimize until nothing more can be left out, or time has `expired`; None if the finding never shows.
 
-    What was reached is then measured anew, unless `interrupted`.
+    What was reached is then measured anew, unless `interrupted`. `begin` hears of each workload before it
+    runs.
     """
     path = saved.directory / "minimize.json"
-    runner = _Runner(lane, saved.finding)
+    runner = _Runner(lane, saved.finding, begin)
     minimizer = Minimizer(
         progress=load_progress(path, saved.workload),
         shows=runner.shows,
