@@ -61,6 +61,8 @@ def _compare(used: Recovery, fresh: Recovery) -> Iterator[Violation]:
     ours, theirs = (r.remount.refilled if r.remount is not None else None for r in (used, fresh))
     if ours is None or theirs is None or ours.data_bytes >= 0:
         return
+    if ours.size_bytes != theirs.size_bytes:
+        return  # It was resized.
     missing = theirs.free_bytes - ours.free_bytes
     if missing:
         found = f"{missing} bytes less are free than in a new one"

@@ -248,6 +248,13 @@ def test_space_comes_back(on: str, used: Recovery, fresh: Recovery, expected: li
     assert not found(on, replace(used, fresh=fresh, emptied=None))
 
 
+def test_a_file_system_of_another_size_has_another_room() -> None:
+    used = replace(probed("btrfs", -1, 868), fresh=probed("btrfs", -1, 900))
+    assert found("btrfs", used) == ["space free"]
+    smaller = Space(size_bytes=968, free_bytes=868, available_bytes=868)
+    assert not found("btrfs", replace(used, remount=Remount(refilled=smaller)))
+
+
 def test_a_subvolume_gives_its_space_back_later() -> None:
     shown = tree("btrfs")
     inside = make_inode(256, 257)
