@@ -17,7 +17,7 @@ import numpy as np
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
-from fuzzer.triage.namefacts import name_facts, relatives
+from fuzzer.triage.namefacts import name_facts, named_since, relatives
 from fuzzer.triage.sharefacts import share_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
@@ -133,6 +133,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "commit", _commit(op, sync, evidence)
     if op is not None and sync is not None and violation.rule == "data":
         yield from _data_facts(violation, op, sync, evidence)
+    if sync is not None and violation.rule in ("mode", "owner", "times"):
+        yield "named-since", named_since(sync, evidence.versions, crash.cut)
     if op is not None and op.op.name in ("truncate", "otrunc") and violation.rule == "data":
         yield from tail_facts(violation, op, evidence.versions, crash.cut)
     if op is not None and violation.rule == "size":

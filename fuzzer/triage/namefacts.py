@@ -84,6 +84,18 @@ def _parent_moved(directory: int, versions: Versions, cut: Cut) -> bool:
     )
 
 
+def named_since(sync: Event, versions: Versions, cut: Cut) -> str:
+    """Whether the inode that was synced got another name between the call and the crash."""
+    named = any(
+        e.op.name in ("rename", "link")
+        and e.subject == sync.subject
+        and sync.end_ns <= e.begin_ns < cut.invoked_before_ns
+        and not e.failed
+        for e in versions.history.events
+    )
+    return "yes" if named else "no"
+
+
 def relatives(inode: int, versions: Versions) -> frozenset[int]:
     """The inode and what one fsync may log with it (fs/btrfs/tree-log.c): every directory it was ever in,
     however deep, everything that was ever in it, and inodes it shared a name with."""

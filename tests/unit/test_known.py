@@ -434,6 +434,25 @@ def test_a_size_lost_in_reserved_space(before: str, replay: bool, known: str) ->
     assert (label.violation.kind, label.known) == ("size-too-small", known)
 
 
+# ----------------------------------------------------------- 0016: an inode that is logged once more
+
+
+@pytest.mark.parametrize(
+    ("then", "names", "known"),
+    [
+        ("rename a b", "b=a", "0016"),
+        ("link a b", "a b=a", "0016"),
+        ("create b", "a b", ""),
+    ],
+)
+def test_a_new_name_undoes_what_was_fsynced(then: str, names: str, known: str) -> None:
+    script = Script(
+        f"0-1 create a\n2-3 sync\n4-5 chmod a 600\n6-7 fsync a\n8-9 {then}\n10-11 create c\n12-13 fsync c"
+    )
+    label = file_under(script, "btrfs", f"{names} c", a=Has(mode=0o644))
+    assert (label.violation.kind, label.known) == ("old-mode", known)
+
+
 # ------------------------------------------------------------------------------ 0003: the kernel log
 
 
