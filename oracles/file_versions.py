@@ -117,7 +117,7 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
     name = event.op.name
     if file.is_special and name not in _ATTRIBUTE_OPS:
         return
-    if name in ("write", "dwrite", "mwrite", "fault_write"):
+    if name in ("write", "splice", "dwrite", "mwrite", "fault_write"):
         _add_write(file, event)
     elif name in ("truncate", "otrunc"):
         size = event.op.number("size") if name == "truncate" else 0

@@ -175,6 +175,9 @@ def test_second_mode_of_the_checker() -> None:
     both = replace(shown, fsck=FsckResult(True, 1, "root 5 inode 257 errors 2000, link count wrong\n"))
     assert found("btrfs", both) == ["fsck root N inode N errors N, link count wrong"]
     assert not found("btrfs", replace(shown, lowmem=FsckResult(True, 0, "no error found")))
+    nameless = FsckResult(True, 1, "[4/7] checking fs roots\nERROR: errors found in fs roots\n")
+    assert not found("btrfs", replace(shown, lowmem=nameless))
+    assert found("btrfs", replace(shown, fsck=nameless)) == ["fsck ERROR: errors found in fs roots"]
 
 
 def test_remount_shows_what_was_left(fs: str) -> None:
