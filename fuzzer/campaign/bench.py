@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -207,9 +207,9 @@ def _bench_states(lane: Lane, fs: str, end: float) -> Iterator[Result]:
 
 
 def _workloads(fs: str) -> Iterator[Workload]:
-    """Generated ones that can run here, the same each time."""
+    """Generated ones that can run here, the same each time, with no I/O held back."""
     for index in count():
-        workload = generate(SEED, index, fs)
+        workload = replace(generate(SEED, index, fs), delay="")
         if not missing(workload.capabilities):
             yield workload
 

@@ -17,7 +17,7 @@ from fuzzer.kernel.control import lost_writes
 from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.memcg import memory_cgroup
 from fuzzer.kernel.mount import mounted
-from fuzzer.kernel.recorder.base import RecordedDevice
+from fuzzer.kernel.recorder.base import DelayedIO, RecordedDevice
 from fuzzer.kernel.walk import walk
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
@@ -59,8 +59,9 @@ def execute(
 ) -> Execution:
     """Run `workload` (bound to a file system) once, then look at it through the cache and `views`.
 
-    Raises InputError for options the kernel or mkfs refuses, HangError if killed actors stay, other
-    PowercutErrors if the machinery fails.
+    Raises InputError for options the kernel or mkfs refuses, HangError if killed actors stay,
+    MissingCapabilityError if the recorder cannot do what its `delay` asks, other PowercutErrors if the
+    machinery fails.
     """
     fresh = lane.fresh(workload)
     times = lane.times
@@ -69,7 +70,7 @@ def execute(
             store_image(fresh.image, lane.disk)
             lane.log.unlink(missing_ok=True)
         lane.kernel_log.skip()
-        record = lane.recorder.record(lane.disk, lane.log)
+        record = lane.recorder.record(lane.disk, lane.log, _delayed(workload))
         with times.around(record, "live attach", "live detach") as recorded:
             history, seen = _run_mounted(lane, workload, recorded, deadline_s, views)
             if View.REMOUNT in views:
@@ -83,6 +84,10 @@ def execute(
     (_, first), *others = seen
     live = replace(first, kernel_log=tuple(lines))
     return Execution(workload, history, fresh.image, log, live, tuple(others))
+
+
+def _delayed(workload: Workload) -> DelayedIO | None:
+    return DelayedIO(workload.fs, workload.delay, workload.seed) if workload.delay else None
 
 
 def _run_mounted(

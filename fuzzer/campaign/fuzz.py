@@ -10,9 +10,10 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fuzzer.campaign.coverage import GROUPS
 from fuzzer.campaign.finding import load_facts
 from fuzzer.campaign.guestlane import work_in_guest
 from fuzzer.campaign.index import Index
@@ -52,6 +53,7 @@ class Totals:
     canary_seen: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     outcomes: Outcomes = field(default_factory=Counter)
+    covered: dict[str, set[str]] = field(default_factory=lambda: {group: set() for group in GROUPS})
 
     def add(self, event: Mapping[str, object]) -> None:
         for name in ("workloads", "crash_states", "unique_states"):
@@ -60,6 +62,10 @@ class Totals:
         ops = event["ops"]
         assert isinstance(ops, Mapping)
         self.outcomes.update(ops)
+        for group, seen in self.covered.items():
+            members = event.get(group, ())
+            assert isinstance(members, Iterable)
+            seen.update(members)
 
     def credit(self, event: Mapping[str, object]) -> None:
         """A finding or another sighting: count it for its bucket, and for what its workload was made from."""
@@ -105,8 +111,9 @@ class _Campaign:
         if event["event"] in ("workload", "skipped"):
             self.turns[number] = event["index"] + self.options.jobs
         if event["event"] == "workload":
-            self.totals.add(event)
-            self.index.add_counts(event)
+            covered = event.pop("coverage")  # many short texts, which nobody wants to read as they come
+            self.totals.add(event | covered)
+            self.index.add_counts(event | covered)
         elif event["event"] == "finding":
             self.index.put_finding(load_facts(self.index.findings_directory / event["id"]))
             event["hits"] = self.index.count_hit(event["bucket"])

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from fuzzer.campaign.coverage import GROUPS
 from fuzzer.campaign.finding import Finding, load_facts
 from fuzzer.errors import InputError
 
@@ -24,7 +25,7 @@ SCHEMA_VERSION = 2
 
 _TIMEOUT_S = 30.0
 _COUNTERS = ("workloads", "crash_states", "unique_states", "judged", "no_promise")
-_COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons", "ops")
+_COUNTER_GROUPS = ("judged_by_rule", "no_promise_reasons", "ops", *GROUPS)
 
 
 SORTS = {
@@ -157,6 +158,11 @@ class Index:
     def totals(self) -> dict[str, int]:
         """Counts over all sessions of the campaign."""
         return {str(name): int(value) for name, value in self._db.execute("SELECT name, value FROM totals")}
+
+    def members(self, group: str) -> dict[str, int]:
+        """The totals of one group, by member."""
+        prefix = f"{group}/"
+        return {k.removeprefix(prefix): n for k, n in self.totals().items() if k.startswith(prefix)}
 
     def setting(self, name: str, default: str) -> str:
         """A value kept for the life of the campaign: the first `default` given for it stays."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.workload.generate import generate
+from fuzzer.workload.mixes import ANY
 from fuzzer.workload.model import Workload
 from fuzzer.workload.mutate import mutate
+from fuzzer.workload.pairs import unseen_pairs
 from fuzzer.workload.sweep import Space
 
 
@@ -20,8 +23,9 @@ class Source(Protocol):
     def total(self) -> int | None:
         """How many there are; None for no end."""
 
-    def workload(self, index: int) -> Workload:
-        """Workload number `index`, from 0, bound to a file system."""
+    def workload(self, index: int, seen: Container[str] = ()) -> Workload:
+        """Workload number `index`, from 0, bound to a file system. `seen` are the overlapping pairs of ops
+        (`coverage.py`) a source may steer away from."""
 
     def views(self, index: int) -> tuple[View, ...]:
         """How to look at the live mount after it, besides through the cache."""
@@ -39,25 +43,38 @@ class Generated:
     """Corpus entries, their mutations and new workloads, without end.
 
     Of each 100 workloads `share` are of the corpus. These are in turn an entry as it is, each once per
-    file system in an order drawn with `seed`, and a mutation of one. What comes out depends on nothing
-    but the fields and the index, so a campaign can be repeated whatever `--jobs` was.
+    file system in an order drawn with `seed`, and a mutation of one. Without `feedback` what comes out
+    depends on nothing but the fields and the index, so a campaign can be repeated whatever `--jobs` was.
+    With it, also on what overlapped before, which is a matter of timing.
     """
 
     seed: int
     filesystems: tuple[str, ...]
     corpus: tuple[Workload, ...] = ()
     share: int = 0
+    delays: bool = True
+    """Whether new workloads may hold I/O back."""
+    mix: str = ANY.name
+    """Of which of `MIXES` new workloads are."""
+    feedback: bool = False
 
     @property
     def total(self) -> None:
         return None
 
-    def workload(self, index: int) -> Workload:
+    def workload(self, index: int, seen: Container[str] = ()) -> Workload:
         turn = self._turn(index)
         if turn is not None:
-            return self._of_corpus(turn)
+            workload = self._of_corpus(turn)
+            return workload if self.delays else replace(workload, delay="")
         fs = random.Random(f"fs/{self.seed}/{index}").choice(self.filesystems)
-        return generate(self.seed, index, fs)
+        workload = generate(self.seed, index, fs, self.mix, self._pair(index, fs, seen))
+        return workload if self.delays else replace(workload, delay="")
+
+    def _pair(self, index: int, fs: str, seen: Container[str]) -> str:
+        """With feedback, every other workload brings a pair of ops together that did not overlap so far."""
+        unseen = unseen_pairs(fs, seen) if self.feedback and index % 2 else ()
+        return random.Random(f"pair/{self.seed}/{index}").choice(unseen) if unseen else ""
 
     def _turn(self, index: int) -> int | None:
         """How many of the corpus came before this one, if it is of the corpus."""
@@ -108,7 +125,7 @@ class Swept:
     def total(self) -> int:
         return len(self._numbers)
 
-    def workload(self, index: int) -> Workload:
+    def workload(self, index: int, seen: Container[str] = ()) -> Workload:
         fs, number = self._numbers[index]
         return self._spaces[fs][number]
 
@@ -130,7 +147,7 @@ class Listed:
     def total(self) -> int:
         return len(self.workloads) * self.times
 
-    def workload(self, index: int) -> Workload:
+    def workload(self, index: int, seen: Container[str] = ()) -> Workload:
         return self.workloads[index // self.times]
 
     def views(self, index: int) -> tuple[View, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from fuzzer.campaign.coverage import coverage_of
 from fuzzer.campaign.examine import THOROUGH, Care, Reexamination, examine, examine_one, faults_for
 from fuzzer.campaign.examiner import Examination, Forbidden
 from fuzzer.campaign.execute import Execution, execute
@@ -75,6 +76,8 @@ class FuzzOptions:
     care: Care = THOROUGH
     target: Target | None = None
     """Where the workers are; None: on this host."""
+    seen: frozenset[str] = frozenset()
+    """Pairs of ops that overlapped in earlier sessions."""
 
 
 def plan_of(index: int) -> Plan:
@@ -94,10 +97,10 @@ def work(options: FuzzOptions, number: int, first: int, send: Send, beacon: Beac
             return asked_to_stop() or time.monotonic() >= options.deadline
 
         queue = Queue(options.directory / "queue", number)
-        worker = _Worker(options, queue, lane, send, stop, Counter())
+        worker = _Worker(options, queue, lane, send, stop, Counter(), set(options.seen))
         index = first
         while not stop() and (total is None or index < total):
-            worker.run(index, options.source.workload(index))
+            worker.run(index, options.source.workload(index, worker.seen))
             index += options.jobs
         queue.clear()
     return 0
@@ -111,19 +114,24 @@ class _Worker:
     send: Send
     stop: Callable[[], bool]
     kept: Counter[str]
+    seen: set[str]
+    """Pairs of ops that overlapped, in earlier sessions or in this process."""
 
     def run(self, index: int, workload: Workload) -> None:
         """One workload from run to report. Its text is on disk before it runs."""
         started = time.monotonic()
-        lacking = missing(workload.capabilities)
+        lacking = [capability.name for capability in missing(workload.capabilities)]
+        lacking += ["delay"] if workload.delay and not self.lane.recorder.delays else []
         if lacking:
-            self._send(event="skipped", index=index, fs=workload.fs, missing=[c.name for c in lacking])
+            self._send(event="skipped", index=index, fs=workload.fs, missing=lacking)
             return
         self.queue.begin(workload)
         try:
             execution = execute(self.lane, workload, views=self.options.source.views(index))
         except HangError as error:
             self._hang(workload, error)
+        covered = coverage_of(execution)
+        self.seen.update(covered["overlaps"])
         plan = self.options.plan or plan_of(index)
         examination = self._examine(execution, plan)
         self._report(execution, examination, plan)
@@ -136,6 +144,7 @@ class _Worker:
             unique_states=examination.unique,
             **examination.tally.to_json(),
             ops=count_outcomes(execution.history),
+            coverage=covered,
             seconds=round(time.monotonic() - started, 3),
         )
         if execution.history.killed:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from fuzzer.campaign.corpus import load_corpus
+from fuzzer.campaign.coverage import describe_coverage
 from fuzzer.campaign.fuzz import Totals, fuzz
 from fuzzer.campaign.index import Index, open_index
 from fuzzer.campaign.monitor import Monitor, count_findings
@@ -18,7 +19,6 @@ from fuzzer.campaign.session import default_jobs, origin, prepare
 from fuzzer.campaign.source import Generated
 from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.cli.options import (
-    FILESYSTEMS,
     Duration,
     canary_option,
     directory_option,
@@ -32,6 +32,8 @@ from fuzzer.cli.options import (
 )
 from fuzzer.errors import ExitCode
 from fuzzer.target.targets import Target
+from fuzzer.workload.generate import find_mix
+from fuzzer.workload.mixes import ANY, MIXES
 from fuzzer.writelog.points import Plan, Points
 
 _SEEDS_SHOWN = 10
@@ -53,6 +55,20 @@ _SEEDS_SHOWN = 10
     help="Percent of workloads that are corpus entries or mutations of them.",
 )
 @click.option("--no-corpus", is_flag=True, help="Only generated workloads: a share of 0.")
+@click.option(
+    "--mix",
+    type=click.Choice(tuple(MIXES)),
+    default=ANY.name,
+    show_default=True,
+    help="What kind of workloads to generate (none of them from the corpus).",
+)
+@click.option(
+    "--feedback/--no-feedback",
+    default=None,
+    help="Bring pairs of ops together that did not overlap so far. On, unless --seed asks for workloads "
+    "that can be repeated: what overlaps is a matter of timing.",
+)
+@click.option("--no-delay", is_flag=True, help="Hold no I/O back: leave out new `delay:` lines.")
 @plan_options(None)
 @recorder_option
 @target_option
@@ -69,6 +85,9 @@ def fuzz_command(
     seed: int | None,
     corpus_share: int,
     no_corpus: bool,
+    mix: str,
+    feedback: bool | None,
+    no_delay: bool,
     points: str | None,
     states: int | None,
     recorder: str,
@@ -86,13 +105,16 @@ def fuzz_command(
 
     Example: powercut fuzz --fs btrfs --time 60s
     """
-    chosen = filesystems or FILESYSTEMS
+    chosen = filesystems or MIXES[mix].filesystems
+    for fs in chosen:
+        find_mix(mix, fs)
     monitor = Monitor(as_json)
     for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run, removed: {line}")
     with open_index(directory, create=True) as index:
-        share = 0 if no_corpus else corpus_share
-        source = Generated(_seed(index, seed), chosen, load_corpus() if share else (), share)
+        share = 0 if no_corpus or mix != ANY.name else corpus_share
+        corpus, steered = load_corpus() if share else (), seed is None if feedback is None else feedback
+        source = Generated(_seed(index, seed), chosen, corpus, share, not no_delay, mix, steered)
         options = FuzzOptions(
             directory=directory,
             filesystems=chosen,
@@ -103,11 +125,13 @@ def fuzz_command(
             recorder=recorder,
             plan=_plan(points, states),
             canary=canary,
+            seen=frozenset(index.members("overlaps")),
             origin=origin(points=points or str(Plan()), canary=canary, recorder=recorder, contract=profile),
             target=target,
         )
         monitor.say(_first_line(options, source))
         totals = fuzz(options, index, monitor)
+        monitor.say(describe_coverage(totals.covered, options.seen))
     summarize(monitor, totals, directory, as_json)
     ctx.exit(ExitCode.FINDING if totals.findings > totals.known else ExitCode.NOTHING_FOUND)
 
@@ -132,7 +156,9 @@ def _first_line(options: FuzzOptions, source: Generated) -> str:
     fs = " ".join(f"--fs {name}" for name in options.filesystems)
     more = f" --canary {options.canary}" if options.canary else ""
     more += f" --target {options.target.name}" if options.target else ""
-    more += f" --corpus-share {source.share}"
+    more += f" --corpus-share {source.share}" if source.mix == ANY.name else f" --mix {source.mix}"
+    more += " --feedback" if source.feedback else " --no-feedback"
+    more += "" if source.delays else " --no-delay"
     if options.plan is not None:
         more += f" --points {options.plan}"
         more += f" --states {options.plan.states}" if options.plan.states else ""
@@ -175,5 +201,6 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
             **totals.tally.to_json(),
             "descends": dict(sorted(totals.descends.items())),
             "ops": by_op(totals.outcomes),
+            "coverage": {group: len(seen) for group, seen in totals.covered.items()},
         }
         click.echo(json.dumps(summary | {"seconds": round(totals.seconds, 1), "dir": str(directory)}))

@@ -11,7 +11,7 @@ import click
 
 from fuzzer.errors import InputError
 from fuzzer.target.targets import HOST, find_target
-from fuzzer.workload.parser import SHIFT
+from fuzzer.workload.ops import SHIFT
 from fuzzer.writelog.canary import CANARIES
 from fuzzer.writelog.points import SAMPLED_STATES, Plan, Points, parse_plan
 from oracles import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract

@@ -10,8 +10,11 @@ from fuzzer.campaign.index import Index
 from fuzzer.triage.html import Html, element, page, section, table
 from fuzzer.triage.known import load_known
 from fuzzer.triage.svg import draw_steps
+from fuzzer.workload.options import FILE_SYSTEMS
+from fuzzer.workload.pairs import pairs_of, unseen_pairs
 
 _MAX_ROWS = 60
+_SHAPES = "D data, M metadata, C superblock or log record, F flush, T discard, ! forced"
 
 
 def html_campaign(index: Index) -> str:
@@ -29,6 +32,10 @@ def html_campaign(index: Index) -> str:
         element("p", summary),
         section("Findings over time", _over_time(created)),
         section("Buckets", _buckets(index)),
+        section("Ops that ran beside each other on one object", _overlaps(index)),
+        section("How ops ended", _counts(totals, "ops/", "op/outcome", "ops")),
+        section("Arguments of ops", _counts(totals, "arguments/", "op and value", "runs")),
+        section("Shapes of logs: " + _SHAPES, _counts(totals, "log/", "shape", "runs")),
         section("Judged, by rule", _counts(totals, "judged_by_rule/", "rule")),
         section("Not promised, by reason", _counts(totals, "no_promise_reasons/", "rule: reason")),
     )
@@ -82,9 +89,21 @@ def _buckets(index: Index) -> Html:
     return table(("bucket", "seen", "kept", "known bug", "first found"), rows)
 
 
-def _counts(totals: Mapping[str, int], prefix: str, head: str) -> Html:
+def _overlaps(index: Index) -> Html:
+    """How many of the pairs that could meet did, and those that did not, by file system."""
+    seen = index.members("overlaps")
+    rows = []
+    for fs in FILE_SYSTEMS:
+        possible, unseen = pairs_of(fs), unseen_pairs(fs, seen)
+        if len(unseen) < len(possible):
+            some = ", ".join(unseen[:_MAX_ROWS]) + (", ..." if len(unseen) > _MAX_ROWS else "")
+            rows.append(("", (fs, f"{len(possible) - len(unseen)} of {len(possible)}", some)))
+    return table(("file system", "pairs seen", "not yet"), rows)
+
+
+def _counts(totals: Mapping[str, int], prefix: str, head: str, unit: str = "objects") -> Html:
     found = [(n, name.removeprefix(prefix)) for name, n in totals.items() if name.startswith(prefix) and n]
     rows = (
         ("", (name, str(n))) for n, name in sorted(found, key=lambda pair: (-pair[0], pair[1]))[:_MAX_ROWS]
     )
-    return table((head, "objects"), rows)
+    return table((head, unit), rows)

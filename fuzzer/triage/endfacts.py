@@ -33,7 +33,7 @@ def short_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str,
     `written`: whether any op was to put data there; else something shows that was there before.
     """
     short = any(
-        event.op.name in ("write", "fault_write")
+        event.op.name in ("write", "splice", "fault_write")
         and event.succeeded
         and event.subject == violation.inode
         and event.result <= violation.offset - event.op.number("off") < event.op.number("len")

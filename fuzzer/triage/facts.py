@@ -243,7 +243,7 @@ def _data_facts(
         return
     entries = [e for e in log.entries[log.start :] if e.is_write and e.done_ns <= sync.end_ns]
     since = [e for e in entries if e.arrived_ns >= op.begin_ns]
-    if op.op.name in ("write", "dwrite", "mwrite", "fault_write"):
+    if op.op.name in ("write", "splice", "dwrite", "mwrite", "fault_write"):
         word = encode(op.id, tag, violation.offset, WORD_BYTES)
         written = [e for e in since if _find(log, e, word) >= 0]
     elif op.op.name == "fallocate" and violation.seen:

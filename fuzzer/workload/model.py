@@ -137,6 +137,8 @@ class Workload:
     mount: str = ""
     memory: int = 0
     """Limit of the actors' memory cgroup in bytes; 0: no limit is set."""
+    delay: str = ""
+    """Which I/O the recorder holds back (`delay.py`); empty: none."""
     seed: int = 0
     setup: tuple[Op, ...] = ()
     actors: tuple[Actor, ...] = ()

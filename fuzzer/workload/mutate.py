@@ -212,8 +212,10 @@ def _drop(rng: random.Random, workload: Workload, others: Sequence[Workload]) ->
 
 
 def _file_system(rng: random.Random, workload: Workload, others: Sequence[Workload]) -> Workload:
-    """Other options of mkfs or mount, or a limit of memory, as generated workloads have them."""
-    which = rng.choice(("mkfs", "mount", "memory"))
+    """Other options of mkfs or mount, of memory or of I/O held back, as generated workloads have them."""
+    which = rng.choice(("mkfs", "mount", "memory", "delay"))
+    if which == "delay":
+        return replace(workload, delay=_weighted(rng, tables.DELAYS))
     if which == "mkfs" and "space_cache" in workload.mount:
         return workload  # The old cache cannot be had where mkfs made a free space tree.
     if which == "memory":

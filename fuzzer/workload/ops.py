@@ -15,6 +15,9 @@ WORD_BYTES = 8
 MAX_FILE_BYTES = 128 << 20
 """A stamp has 24 bits for the word offset: 2**24 words of 8 bytes."""
 
+SHIFT = {"": 0, "K": 10, "M": 20, "G": 30}
+"""Suffixes of sizes."""
+
 DIRECT_ALIGN_BYTES = 4096
 """O_DIRECT offsets and lengths are kept to this, the largest logical block we use."""
 
@@ -167,14 +170,25 @@ _ROWS = (
         _BTRFS,
     ),
     OpSpec("subvol_delete", Role.NAMES, (_path(),), "delete a btrfs subvolume and all that is in it", _BTRFS),
-    OpSpec("write", Role.DATA, (_path(), *_range(), _DURABLE), "buffered pwrite"),
+    OpSpec(
+        "write",
+        Role.DATA,
+        (_path(), *_range(), _DURABLE, _choice("rwf", "none", "nowait", "dontcache")),
+        "buffered pwritev2; nowait may be EAGAIN or short, dontcache drops the pages once they are written",
+    ),
+    OpSpec("splice", Role.DATA, (_path(), *_range()), "splice from a pipe, as much as it holds"),
     OpSpec(
         "fault_write",
         Role.DATA,
         (_path(), *_range(), _bytes("good")),
         "buffered pwrite from memory that cannot be read behind its first `good` bytes",
     ),
-    OpSpec("dwrite", Role.DATA, (_path(), *_range(DIRECT_ALIGN_BYTES), _DURABLE), "O_DIRECT pwrite"),
+    OpSpec(
+        "dwrite",
+        Role.DATA,
+        (_path(), *_range(DIRECT_ALIGN_BYTES), _DURABLE, _choice("rwf", "none", "nowait", "atomic")),
+        "O_DIRECT pwritev2; atomic takes a power of two at a multiple of it, where the kernel can",
+    ),
     OpSpec(
         "mwrite",
         Role.DATA,
@@ -220,6 +234,12 @@ _ROWS = (
         Role.ATTRIBUTES,
         (_path(), Param("name", Kind.TEXT), _XATTR_BYTES),
         "set user.NAME to a value that names this op",
+    ),
+    OpSpec(
+        "acl",
+        Role.ATTRIBUTES,
+        (_path(), _id("uid")),
+        "default ACL of a directory, one more user with all rights: what is made in it gets an ACL",
     ),
     OpSpec("removexattr", Role.ATTRIBUTES, (_path(), Param("name", Kind.TEXT)), "remove user.NAME"),
     OpSpec(
@@ -289,6 +309,13 @@ _ROWS = (
         (_choice("to", "smaller", "max"), _RESIZE_BY),
         "make a btrfs smaller by that much, or as large as its device",
         _BTRFS,
+    ),
+    OpSpec(
+        "growfs",
+        Role.ENVIRONMENT,
+        (_count("blocks", 256, 1, 1 << 20),),
+        "make an xfs larger by some blocks, if its device is",
+        _XFS,
     ),
     OpSpec("send", Role.ENVIRONMENT, (_path(),), "send a read-only btrfs snapshot, into memory", _BTRFS),
     OpSpec("label", Role.ENVIRONMENT, (), "set the label of the file system"),

@@ -16,21 +16,18 @@ from typing import NoReturn
 
 from fuzzer.errors import InputError
 from fuzzer.workload.model import SETUP, Actor, Draw, Op, Value, Workload, make_op
-from fuzzer.workload.ops import OPS, Kind, OpSpec, Param
+from fuzzer.workload.ops import OPS, SHIFT, Kind, OpSpec, Param
 from fuzzer.workload.validate import HEADER, Defect, Spot, defects
 
 VERSION = 1
 HEADER_KEYS = (
     *("title", "why", "source", "kernels", "expect", "sure", "descends"),
-    *("requires", "fs", "size", "mkfs", "mount", "memory", "seed"),
+    *("requires", "fs", "size", "mkfs", "mount", "memory", "delay", "seed"),
 )
 """Header lines, in the order they are printed in."""
 
 BARE = re.compile(r"[A-Za-z0-9._/+@-]+")
 """Paths and texts that need no quotes. `=` is left out, so that key=value is never a path."""
-
-SHIFT = {"": 0, "K": 10, "M": 20, "G": 30}
-"""Suffixes of sizes."""
 
 _MAGIC = re.compile(r"powercut (\S{1,40})[ \t]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -148,6 +145,7 @@ class Parser:
             mkfs=header.get("mkfs", ""),
             mount=header.get("mount", ""),
             memory=numbers.get("memory", _DEFAULTS.memory),
+            delay=header.get("delay", ""),
             seed=numbers.get("seed", _DEFAULTS.seed),
             setup=tuple(self.blocks[0].ops) if self.has_setup else (),
             actors=tuple(

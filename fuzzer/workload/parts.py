@@ -195,11 +195,41 @@ def owner(s: Scene) -> dict[str, Value]:
     return {"uid": s.rng.choice((0, 1000, 65534)), "gid": s.rng.choice((0, 1000, 1 << 20))}
 
 
+def buffered_flag(s: Scene) -> dict[str, Value]:
+    return {"rwf": s.pick(((18, "none"), (1, "nowait"), (1, "dontcache")))}
+
+
+def direct_flag(s: Scene) -> dict[str, Value]:
+    return {"rwf": s.pick(((8, "none"), (1, "nowait"), (1, "atomic")))}
+
+
+def empty_file(s: Scene) -> dict[str, Value]:
+    """One without extents, if there is one: some things can only be set then."""
+    return {"path": s.empty_file()}
+
+
+def below(s: Scene) -> dict[str, Value]:
+    return {"path": s.directory()}
+
+
+def acl_user(s: Scene) -> dict[str, Value]:
+    return {"uid": s.rng.choice((1000, 2000, 65534))}
+
+
+def grow_by(s: Scene) -> dict[str, Value]:
+    return {"blocks": s.rng.choice((1, 256, 1000))}
+
+
 def inode_flag(s: Scene) -> dict[str, Value]:
-    """Mostly what changes how data is written; a protected file stops everybody and is soon freed again."""
+    """Mostly what changes how data is written; a protected file stops everybody and is soon freed again.
+
+    nocow is for files without data (btrfs_ioctl_setflags).
+    """
     here = ((6, "nocow"), (4, "compress")) if s.fs == "btrfs" else ()
     flag = s.pick((*here, (1, "append"), (1, "immutable")))
-    return {"flag": flag, "to": s.pick(((1, "on"), (2, "off"))) if flag in ("append", "immutable") else "on"}
+    path = s.empty_file() if flag == "nocow" else s.file()
+    to = s.pick(((1, "on"), (2, "off"))) if flag in ("append", "immutable") else "on"
+    return {"path": path, "flag": flag, "to": to}
 
 
 def extent_hint(s: Scene) -> dict[str, Value]:

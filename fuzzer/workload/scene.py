@@ -106,6 +106,11 @@ class Scene:
         full = [name for name, size in self.sizes.items() if size]
         return self.rng.choice(full) if full else self.file()
 
+    def empty_file(self) -> str:
+        """A file without data, if there is one."""
+        empty = [name for name, size in self.sizes.items() if not size]
+        return self.rng.choice(empty) if empty else self.file()
+
     def other_file(self, path: str) -> str:
         """An existing file with another name than `path`, if there is one."""
         others = [name for name in self.sizes if name != path]
@@ -216,7 +221,7 @@ class Scene:
                 self.sizes[op.text("path")] = op.number("size")
             case "otrunc":
                 self.sizes[op.text("path")] = 0
-            case "write" | "dwrite" | "clone" | "copy_range" | "fallocate" if args.get("mode") in (
+            case "write" | "splice" | "dwrite" | "clone" | "copy_range" | "fallocate" if args.get("mode") in (
                 None,
                 "alloc",
                 "zero",

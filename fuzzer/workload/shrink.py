@@ -24,17 +24,8 @@ Weight = tuple[int | str, ...]
 _DEFAULTS = Workload()
 
 _HEADERS = (
-    "mkfs",
-    "mount",
-    "memory",
-    "size",
-    "seed",
-    "requires",
-    "why",
-    "source",
-    "kernels",
-    "expect",
-    "sure",
+    *("mkfs", "mount", "memory", "delay", "size", "seed", "requires", "why", "source"),
+    *("kernels", "expect", "sure"),
 )
 """What can go; a finding keeps where it descends from."""
 
@@ -47,6 +38,8 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "symlink": ("create",),
     "mkdir": ("create",),
     "mwrite": ("write",),
+    "splice": ("write",),
+    "acl": ("chmod",),
     "dwrite": ("write",),
     "fdatasync": ("fsync",),
     "syncfs": ("sync",),

@@ -34,8 +34,9 @@ class Row:
 
 
 ROWS = (
-    Row(30, "write", (parts.span, parts.durability)),
-    Row(8, "dwrite", (parts.direct_span, parts.durability)),
+    Row(30, "write", (parts.span, parts.durability, parts.buffered_flag)),
+    Row(3, "splice", (parts.span,)),
+    Row(8, "dwrite", (parts.direct_span, parts.durability, parts.direct_flag)),
     Row(8, "mwrite", (parts.inner_span, parts.map_sync)),
     Row(2, "fault_write", (parts.faulty_span,)),
     Row(6, "read", (parts.read_span,)),
@@ -60,8 +61,9 @@ ROWS = (
     Row(4, "chmod", (parts.file_or_directory, parts.mode)),
     Row(3, "chown", (parts.file_or_directory, parts.owner)),
     Row(2, "utimes", (parts.file,)),
-    Row(2, "chattr", (parts.file, parts.inode_flag)),
-    Row(1, "extsize", (parts.file, parts.extent_hint)),
+    Row(2, "chattr", (parts.inode_flag,)),
+    Row(2, "extsize", (parts.empty_file, parts.extent_hint)),
+    Row(1, "acl", (parts.below, parts.acl_user)),
     Row(6, "setxattr", (parts.file_or_directory, parts.xattr, parts.xattr_size)),
     Row(4, "removexattr", (parts.set_xattr,)),
     Row(24, "fsync", (parts.synced,)),
@@ -80,6 +82,7 @@ ROWS = (
     Row(2, "defrag", (parts.file, parts.compression)),
     Row(2, "quota", (parts.quota_action,)),
     Row(2, "resize", (parts.resize_to,)),
+    Row(2, "growfs", (parts.grow_by,)),
     Row(1, "send", (parts.subvolume,)),
     Row(1, "label"),
     Row(2, "compact"),
@@ -91,6 +94,20 @@ ROWS = (
     Row(1, "spin", (parts.pause,)),
 )
 """Every op but barrier, which takes two actors and is put in by `generate`."""
+
+
+def row_of(name: str) -> Row:
+    """The row of an op; KeyError if it has none."""
+    for row in ROWS:
+        if row.name == name:
+            return row
+    raise KeyError(name)
+
+
+def names_of(role: Role) -> tuple[str, ...]:
+    """The ops of a role that have a row."""
+    return tuple(row.name for row in ROWS if row.role is role)
+
 
 # ---------------------------------------------------------------------------------------- shapes
 
@@ -124,6 +141,12 @@ BUDGETS: Table[tuple[int, int]] = (
 
 FILE_SIZES: Table[int] = ((20, 0), (30, 4 << 10), (30, 64 << 10), (17, 1 << 20), (3, 16 << 20))
 FILLS: Table[str] = ((76, "write"), (14, "truncate"), (10, "fallocate"))
+FILL_SIZES = tuple(mib << 20 for mib in (112, 64, 32, 16, 8, 4, 2))
+"""Files that fill a small device: what has no room for one still has room for a smaller one."""
+EXTRAS: Table[str] = ((91, ""), (3, "links"), (3, "deep"), (3, "long"))
+"""What a setup may also make: a file with more names than fit its inode's item (an extended reference of
+btrfs, fs/btrfs/inode-item.c), a directory far down, a file with the longest name there is."""
+EXTRA_LINKS, EXTRA_DEPTH = 80, 12
 SETUP_ENDS: Table[tuple[str, ...]] = (
     (40, ("sync",)),
     (30, ("fsync", "sync")),
@@ -134,6 +157,25 @@ SETUP_ENDS: Table[tuple[str, ...]] = (
 """A log tree used before the last commit behaves differently from the first one of a mount."""
 
 MEMORY_LIMITS: Table[int] = ((80, 0), (12, 128 << 20), (8, 64 << 20))
+
+GROWING = "-d size=300m"
+"""mkfs options of an xfs that leaves room for growfs."""
+
+DELAYS: Table[str] = (
+    (80, ""),
+    (3, "data 5ms 1/4"),
+    (2, "data 20ms 1/8 size=4K..16K"),
+    (2, "data 10ms 1/2 size=64K..1M"),
+    (1, "data 10ms 1/2 at=0..64M"),
+    (3, "metadata 5ms 1/8"),
+    (2, "metadata 30ms 1/32"),
+    (2, "write 2ms 1/4"),
+    (1, "write 50ms nth=20, write 50ms nth=60"),
+    (2, "read 5ms 1/4"),
+    (2, "data 3ms 1/2, read 3ms 1/4"),
+)
+"""I/O jitter of concurrent workloads: little of it, as it costs time, and never all requests alike, so
+that some pass the others."""
 
 MKFS: dict[str, Table[str]] = {
     "btrfs": (
@@ -158,6 +200,7 @@ MKFS: dict[str, Table[str]] = {
         (4, "-d agcount=2"),
         (4, "-i nrext64=1"),
         (4, "-m inobtcount=0"),
+        (4, GROWING),
     ),
 }
 MOUNT: dict[str, Table[str]] = {

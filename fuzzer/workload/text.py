@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from fuzzer.errors import InputError
 from fuzzer.workload.model import Actor, Draw, Op, Value, Workload
-from fuzzer.workload.ops import Kind, Param
-from fuzzer.workload.parser import BARE, HEADER_KEYS, SHIFT, VERSION, Parser, quote
+from fuzzer.workload.ops import SHIFT, Kind, Param
+from fuzzer.workload.parser import BARE, HEADER_KEYS, VERSION, Parser, quote
 
 MAX_TEXT = 1 << 20
 """Longest accepted text, bytes or characters: a thousand times what a person would write."""

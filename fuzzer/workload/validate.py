@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from fuzzer.errors import InputError
+from fuzzer.workload.delay import delay_defect
 from fuzzer.workload.model import (
     MAX_ACTORS,
     MAX_SEQUENCE,
@@ -138,6 +139,8 @@ def _header_defects(workload: Workload) -> Iterator[Defect]:
         spot = Spot(HEADER, key="memory")
         yield from _number(spot, workload.memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES, 4096)
     yield from _number(Spot(HEADER, key="seed"), workload.seed, 0, MAX_SEED)
+    if workload.delay and (wrong := delay_defect(workload.delay)):
+        yield defect("delay", wrong)
     for key, options in (("mkfs", workload.mkfs), ("mount", workload.mount)):
         if options and not workload.fs:
             yield defect(key, f"{key} options belong to one file system", "add an fs: line")

@@ -3,7 +3,8 @@
 Durable at a crash point is everything completed before a completed flush arrived, plus completed FUA
 writes (Documentation/block/writeback_cache_control.rst). Of the other completed writes and discards,
 the *open* ones, any may survive, whole or in part; those that do take effect in log order. Our
-recorders carry out one request after the other, so nothing is in flight that the log does not have.
+recorders carry out one request after the other, so nothing is in flight that the log does not have, but for
+writes a workload asked to hold back: those are not there until they complete, and may be from then on.
 """
 
 from __future__ import annotations

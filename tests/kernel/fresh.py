@@ -42,10 +42,10 @@ class Fresh:
 
 
 @contextmanager
-def fresh_file_system(area: RunArea, image: Path, fs: str) -> Iterator[Fresh]:
-    """Make and mount one."""
+def fresh_file_system(area: RunArea, image: Path, fs: str, options: str = "") -> Iterator[Fresh]:
+    """Make one, with options of mkfs, and mount it."""
     with private_minor(area) as minor, minor.attached(image) as device:
-        make_fs(device, fs)
+        make_fs(device, fs, options)
         with mounted(device, area.mkdir("mnt"), fs) as path:
             yield Fresh(fs, area, device, path)
 

@@ -101,6 +101,26 @@ def test_extent_size_hint(fresh: Fresh) -> None:
     assert int.from_bytes(found[4:8], sys.byteorder) == 64 * K
 
 
+def test_a_default_acl_is_inherited_and_changes_no_mode(fresh: Fresh) -> None:
+    """As the oracle counts on: what is made in the directory has the mode it was made with."""
+    made = [op("create", path=f"d/{mode:o}", mode=mode) for mode in (0o600, 0o644, 0o1777)]
+    setting, *births, no_directory = fresh.run_ops(
+        op("acl", path="d", uid=1000),
+        *made,
+        op("mkdir", path="d/e", mode=0o711),
+        op("tmplink", path="d/t", off=0, len=8, mode=0o640),
+        op("acl", path="A", uid=1000),
+        setup=(*A, op("mkdir", path="d")),
+    )
+    assert [e.errno for e in (setting, *births, no_directory)] == [0, 0, 0, 0, 0, 0, errno.ENOTDIR]
+    fresh.remount()
+    for birth in births:
+        path = fresh.path / birth.op.text("path")
+        assert "system.posix_acl_access" in os.listxattr(path)
+        assert path.stat().st_mode & 0o7777 == birth.op.number("mode")
+    assert "system.posix_acl_default" in os.listxattr(fresh.path / "d/e")
+
+
 def test_a_file_is_linked_when_it_is_finished(fresh: Fresh) -> None:
     made, durable, taken = fresh.run_ops(
         op("tmplink", path="B", off=4096, len=8, mode=0o600),

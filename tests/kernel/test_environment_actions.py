@@ -65,6 +65,16 @@ def test_every_way_to_look(fresh: Fresh) -> None:
     assert {event.subject for event in events} == {events[0].subject}
 
 
+def test_growfs_takes_what_the_device_has(area: RunArea, image: Path) -> None:
+    with fresh_file_system(area, image, "xfs", "-d size=300m") as xfs:
+        grown, too_much = xfs.run_ops(op("growfs", blocks=256), op("growfs", blocks=1 << 20), setup=A)
+        assert (grown.errno, too_much.errno) == (0, errno.ENOSPC)
+        geometry = os.statvfs(xfs.path)
+        grown_again, *_ = xfs.run_ops(op("growfs", blocks=1000))
+        assert grown_again.errno == 0
+        assert os.statvfs(xfs.path).f_blocks == geometry.f_blocks + 1000
+
+
 def test_spin_keeps_the_cpu(fresh: Fresh) -> None:
     (spin,) = run(fresh, op("spin", us=20_000))
     assert spin.end_ns - spin.begin_ns >= 20_000_000

@@ -42,7 +42,14 @@ _BORN = {
     "subvol_create": "dir",
     "snapshot": "dir",
 }
-_COUNTED = {"write": "len", "dwrite": "len", "mwrite": "len", "copy_range": "len", "fault_write": "good"}
+_COUNTED = {
+    "write": "len",
+    "dwrite": "len",
+    "mwrite": "len",
+    "splice": "len",
+    "copy_range": "len",
+    "fault_write": "good",
+}
 """Ops that return how many bytes they did, and which of their parameters says how many."""
 
 _NAMES = {*_BORN, "link", "rename", "unlink", "rmdir", "subvol_delete"}

@@ -120,6 +120,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         mkfs=draw(mkfs),
         mount=draw(mount),
         memory=draw(st.one_of(st.just(0), st.integers(2048, 1 << 20).map(lambda pages: pages * 4096))),
+        delay=draw(st.sampled_from(["", "data 5ms 1/4", "write 1ms nth=3 size=4K..8K at=0..1G, read 7us"])),
         seed=draw(st.integers(0, (1 << 63) - 1)),
         setup=tuple(draw(st.lists(ops(op_names(fs, setup=True)), max_size=5))),
         actors=draw(actors(fs)),

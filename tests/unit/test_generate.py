@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from fuzzer.campaign.source import Generated
 from fuzzer.errors import InputError
 from fuzzer.workload import tables
 from fuzzer.workload.generate import generate
@@ -151,6 +152,26 @@ def test_options_are_mostly_default_and_all_used() -> None:
         ):
             assert set(used) == {choice for _, choice in table}
             assert used.count("") > len(used) / 2
+
+
+def test_some_concurrent_workloads_hold_io_back() -> None:
+    delayed = [w.delay for w in sample() if w.delay]
+    assert 0.05 * COUNT < len(delayed) < 0.25 * COUNT
+    assert set(delayed) == {text for _, text in tables.DELAYS if text}
+    assert all(len(w.actors) > 1 for w in sample() if w.delay)
+    assert not any(Generated(1, ("xfs",), delays=False).workload(i).delay for i in range(100))
+
+
+def test_some_setups_have_more() -> None:
+    names = [{str(value) for op in w.setup for _, value in op.args} for w in sample()]
+    for wanted in ("n" * 255, "/".join(["deep"] * tables.EXTRA_DEPTH), f"link-{tables.EXTRA_LINKS - 1:0240}"):
+        assert 10 < sum(wanted in found for found in names) < 0.1 * COUNT
+
+
+def test_growfs_has_room() -> None:
+    growing = [w for w in sample() for op in w.iter_ops() if op.name == "growfs"]
+    assert growing
+    assert {(w.fs, w.mkfs) for w in growing} == {("xfs", tables.GROWING)}
 
 
 def test_setup_usually_ends_synced() -> None:

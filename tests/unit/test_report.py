@@ -18,6 +18,7 @@ from fuzzer.triage.campaignreport import html_campaign
 from fuzzer.triage.dossier import Dossier
 from fuzzer.triage.html import Html, element, escape
 from fuzzer.triage.report import MAX_MAIL_LINES, html_report, mail_report, sentence
+from fuzzer.workload.pairs import pairs_of
 from oracles import Tally
 
 _VOID = {"meta"}
@@ -121,6 +122,14 @@ def test_a_long_workload_does_not_make_a_long_mail(dossier: Dossier) -> None:
     assert any("more lines" in line for line in lines)
 
 
+COVERED = {
+    "overlaps": {"xfs fsync+write": 3},
+    "arguments": {"xfs write len 4K": 4},
+    "log": {"xfs DFCFD": 5},
+    "ops": {"write/ENOSPC": 6},
+}
+
+
 def _campaign(directory: Path) -> None:
     for number, known in enumerate(("", "0001", "")):
         finding = Finding(
@@ -140,7 +149,7 @@ def _campaign(directory: Path) -> None:
     tally.skip(EVIL)
     tally.done("data")
     with open_index(directory, create=True) as index:
-        index.add_counts({"workloads": 2, "crash_states": 30, "seconds": 1.5, **tally.to_json()})
+        index.add_counts({"workloads": 2, "crash_states": 30, "seconds": 1.5, **COVERED, **tally.to_json()})
         index.count_hit(f"xfs/{EVIL}")
 
 
@@ -153,6 +162,11 @@ def test_the_campaign_page(tmp_path: Path) -> None:
     for part in (
         "2 workloads, 30 crash states",
         "20.0 per second",
+        f"1 of {len(pairs_of('xfs'))}",
+        pairs_of("xfs")[0],
+        "xfs write len 4K",
+        "xfs DFCFD",
+        "write/ENOSPC",
         f"xfs/{EVIL}",
         f"data: {EVIL}",
         "3 findings",

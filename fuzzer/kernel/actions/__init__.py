@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzer.kernel.actions import attributes, btrfs, data, environment, names, readers, subvolumes, sync
+from fuzzer.kernel.actions import attributes, btrfs, data, environment, names, readers, subvolumes, sync, xfs
 from fuzzer.kernel.actions.base import Action
 
 ACTIONS: dict[str, Action] = {
@@ -14,5 +14,6 @@ ACTIONS: dict[str, Action] = {
     **environment.ACTIONS,
     **readers.ACTIONS,
     **btrfs.ACTIONS,
+    **xfs.ACTIONS,
 }
 """Every op's action by the op's name."""

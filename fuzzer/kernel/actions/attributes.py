@@ -1,4 +1,4 @@
-"""Actions on attributes: chmod, chown, utimes, chattr, extsize, setxattr, removexattr."""
+"""Actions on attributes: chmod, chown, utimes, chattr, extsize, setxattr, removexattr, acl."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ _FSXATTR = struct.Struct("=5I8x")
 """struct fsxattr: xflags, extsize, nextents, projid, cowextsize."""
 
 _XFLAG_EXTSIZE = 0x800
+
+_ACL_HEAD, _ACL_ENTRY = (2).to_bytes(4, "little"), struct.Struct("<HHI")
+"""struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h: tag, rights, who. The tags are
+those of the owner, a user, the group, the mask and others."""
+_ALL_RIGHTS, _NOBODY = 7, (1 << 32) - 1
 
 
 def chmod(ctx: Context, op: Op) -> None:
@@ -76,6 +81,19 @@ def extsize(ctx: Context, op: Op) -> None:
         ctx.end()
 
 
+def acl(ctx: Context, op: Op) -> None:
+    """Set the default ACL of a directory; ENOTDIR for anything else.
+
+    Everybody has all rights in it, so that modes of what is made there are those asked for (acl(5)).
+    """
+    entries = ((1, _NOBODY), (2, op.number("uid")), (4, _NOBODY), (0x10, _NOBODY), (0x20, _NOBODY))
+    value = _ACL_HEAD + b"".join(_ACL_ENTRY.pack(tag, _ALL_RIGHTS, who) for tag, who in entries)
+    with ctx.open(op.text("path"), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        ctx.begin(directory.inode)
+        os.setxattr(directory.fd, "system.posix_acl_default", value)
+        ctx.end()
+
+
 def setxattr(ctx: Context, op: Op) -> None:
     name, value = "user." + op.text("name"), xattr_value(ctx.op_id, op.number("size"))
     with ctx.open(op.text("path"), os.O_RDONLY) as file:
@@ -98,6 +116,7 @@ ACTIONS: dict[str, Action] = {
     "utimes": utimes,
     "chattr": chattr,
     "extsize": extsize,
+    "acl": acl,
     "setxattr": setxattr,
     "removexattr": removexattr,
 }

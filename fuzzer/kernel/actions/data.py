@@ -1,4 +1,4 @@
-"""Actions on data: writes of all kinds, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
+"""Actions on data: writes of all kinds, splice, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
 
 Stamps are made before `begin`, so that the interval holds the system call and little else. A write is
 one system call: `result` says how much of it came about.
@@ -19,7 +19,16 @@ from fuzzer.workload.model import Op
 from fuzzer.workload.ops import WORD_BYTES
 
 _SYNC_FLAGS = {**OPENED_FLAGS, "rwf_dsync": 0}
-_RWF_FLAGS = {"rwf_dsync": os.RWF_DSYNC}
+_RWF_FLAGS = {
+    "none": 0,
+    "rwf_dsync": os.RWF_DSYNC,
+    "nowait": os.RWF_NOWAIT,
+    "dontcache": 0x80,
+    "atomic": 0x40,
+}
+"""RWF_* of linux/fs.h, those of `sync` and of `rwf`."""
+
+_F_SETPIPE_SZ, _PIPE_BYTES = 1031, 1 << 20
 _MSYNC_FLAGS = {"async": libc.MS_ASYNC, "sync": libc.MS_SYNC}
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE, _ZERO, _INSERT, _UNSHARE = 0x01, 0x02, 0x08, 0x10, 0x20, 0x40
@@ -50,7 +59,27 @@ def write(ctx: Context, op: Op) -> None:
     with ctx.open(op.text("path"), os.O_RDWR | _SYNC_FLAGS[op.text("sync")]) as file:
         data = encode(ctx.op_id, file_tag(file.inode), offset, op.number("len"))
         ctx.begin(file.inode)
-        ctx.end(os.pwritev(file.fd, [data], offset, _RWF_FLAGS.get(op.text("sync"), 0)))
+        ctx.end(os.pwritev(file.fd, [data], offset, _rwf(op)))
+
+
+def _rwf(op: Op) -> int:
+    return _RWF_FLAGS.get(op.text("sync"), 0) | _RWF_FLAGS[op.text("rwf")]
+
+
+def splice(ctx: Context, op: Op) -> None:
+    """splice(2) out of a pipe that was filled before; `result` is how much went into the file."""
+    offset = op.number("off")
+    with ctx.open(op.text("path"), os.O_RDWR) as file:
+        data = encode(ctx.op_id, file_tag(file.inode), offset, op.number("len"))
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
+            held = os.write(writer, data)
+            ctx.begin(file.inode)
+            ctx.end(os.splice(reader, file.fd, held, offset_dst=offset))
+        finally:
+            os.close(reader)
+            os.close(writer)
 
 
 def fault_write(ctx: Context, op: Op) -> None:
@@ -78,7 +107,7 @@ def dwrite(ctx: Context, op: Op) -> None:
     with ctx.open(op.text("path"), flags) as file, ctx.direct_buffer(length) as buffer:
         buffer[:] = encode(ctx.op_id, file_tag(file.inode), offset, length)
         ctx.begin(file.inode)
-        ctx.end(os.pwritev(file.fd, [buffer], offset, _RWF_FLAGS.get(op.text("sync"), 0)))
+        ctx.end(os.pwritev(file.fd, [buffer], offset, _rwf(op)))
 
 
 def mwrite(ctx: Context, op: Op) -> None:
@@ -188,6 +217,7 @@ def dedupe(ctx: Context, op: Op) -> None:
 ACTIONS: dict[str, Action] = {
     "write": write,
     "fault_write": fault_write,
+    "splice": splice,
     "dwrite": dwrite,
     "mwrite": mwrite,
     "read": read,

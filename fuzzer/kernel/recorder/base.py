@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,15 @@ from fuzzer.writelog.format import Log, read_log, times_path
 
 _TEST_IMAGE_BYTES = 1 << 20
 _TEST_BLOCK = bytes(range(256)) * 16
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedIO:
+    """Which requests to a device with file system `fs` are held back: text and seed of a `Schedule`."""
+
+    fs: str
+    text: str
+    seed: int
 
 
 class RecordedDevice(Protocol):
@@ -39,8 +49,16 @@ class Recorder(Protocol):
     def timed(self) -> bool:
         """Whether logs carry times. If not, only marks tell when something happened."""
 
-    def record(self, image: Path, log: Path) -> AbstractContextManager[RecordedDevice]:
+    @property
+    def delays(self) -> bool:
+        """Whether it can hold chosen requests back."""
+
+    def record(
+        self, image: Path, log: Path, delay: DelayedIO | None = None
+    ) -> AbstractContextManager[RecordedDevice]:
         """Expose the file `image` as a block device of its size and log every write to the new file `log`.
+
+        With `delay`, requests are held back as it says; only where the recorder `delays`.
 
         On exit the device is gone and the log complete, end mark included. Raises
         InfrastructureError if the log is not the whole truth, LostWorkerError if the recorder died.

@@ -1,7 +1,8 @@
 """The device-mapper recorder: the kernel's own log-writes target between two loop devices.
 
 It records discards, FUA and metadata flags, but no times: what the log holds of a completed sync call
-is only known from a mark made after the call returned.
+is only known from a mark made after the call returned. It cannot hold requests back: dm-delay below it
+would hold all alike, which is only a slow device (Documentation/admin-guide/device-mapper/delay.rst).
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.errors import InfrastructureError
+from fuzzer.errors import InfrastructureError, MissingCapabilityError
 from fuzzer.kernel.loop import PrivateMinor, private_minor
 from fuzzer.kernel.mount import RELEASE_S
-from fuzzer.kernel.recorder.base import check_recorder
+from fuzzer.kernel.recorder.base import DelayedIO, check_recorder
 from fuzzer.kernel.recorder.dm_ioctl import DmControl
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.writelog.format import check_mark, read_log
 from fuzzer.writelog.model import SECTOR_BYTES
+
+DELAY_HINT = "record with --recorder fuse, or without the `delay:` line"
 
 LOG_BYTES = 16 << 30
 """Size of the sparse log while it is written. The target stops logging at its end, which is an error."""
@@ -44,6 +47,7 @@ class DmRecorder:
 
     name = "dm"
     timed = False
+    delays = False
 
     def __init__(self, control: DmControl, dm_name: str, data: PrivateMinor, log: PrivateMinor) -> None:
         self._control = control
@@ -52,7 +56,9 @@ class DmRecorder:
         self._log = log
 
     @contextmanager
-    def record(self, image: Path, log: Path) -> Iterator[DmDevice]:
+    def record(self, image: Path, log: Path, delay: DelayedIO | None = None) -> Iterator[DmDevice]:
+        if delay is not None:
+            raise MissingCapabilityError("the dm recorder cannot hold I/O back", hint=DELAY_HINT)
         with log.open("xb") as file:
             file.truncate(LOG_BYTES)
         sectors = image.stat().st_size // SECTOR_BYTES

@@ -24,7 +24,7 @@ from fuzzer.kernel.loop import PrivateMinor, private_minor
 from fuzzer.kernel.mount import unmount
 from fuzzer.kernel.process import die_with_parent
 from fuzzer.kernel.procfs import mounts_under
-from fuzzer.kernel.recorder.base import check_recorder
+from fuzzer.kernel.recorder.base import DelayedIO, check_recorder
 from fuzzer.kernel.workarea import RunArea
 
 LOG_LIMIT_BYTES = 4 << 30
@@ -66,6 +66,7 @@ class FuseRecorder:
 
     name = "fuse"
     timed = True
+    delays = True
 
     def __init__(
         self, client: Client, mountpoint: Path, minor: PrivateMinor, abort_file: Path, log_limit_bytes: int
@@ -78,8 +79,17 @@ class FuseRecorder:
         self._aborted = False
 
     @contextmanager
-    def record(self, image: Path, log: Path) -> Iterator[FuseDevice]:
-        started = self._client.ask("start", image=str(image), log=str(log), limit_bytes=self._log_limit_bytes)
+    def record(self, image: Path, log: Path, delay: DelayedIO | None = None) -> Iterator[FuseDevice]:
+        held = delay or DelayedIO("", "", 0)
+        started = self._client.ask(
+            "start",
+            image=str(image),
+            log=str(log),
+            limit_bytes=self._log_limit_bytes,
+            fs=held.fs,
+            delay=held.text,
+            seed=held.seed,
+        )
         disk = int(started["disk"])
         try:
             with self._attached(self._mountpoint / str(started["name"])) as device:

@@ -2,9 +2,15 @@
 
 Runs as its own process, `python -m fuzzer.kernel.recorder.fuse_server MOUNTPOINT SOCKET_FD`, because a
 process that waits for a file system it serves waits for ever. One task handles one request after the
-other and never waits between reading a request and answering it: log order is the order in which
+other and never waits between carrying out a request and answering it: log order is the order in which
 requests were carried out, and nothing here can wait for the file systems above. Images and logs
 belong on tmpfs for the same reason.
+
+A recording may ask for chosen requests to be held back (`fuzzer.workload.delay`). A held write is
+neither carried out nor logged until its time has come; meanwhile it is in flight, like on a slow device,
+and others pass it. Then it is carried out, logged and answered in one go, so that the log stays in the
+order of completion, a flush covers only what the log has before it, and replay still makes the image.
+A read shows what was carried out before it is answered. Flushes are never held.
 
 Clients talk to it over a SOCK_SEQPACKET socket, one JSON object per packet: `hello`, `start`, `mark`,
 `stop`, each answered with an object that has an `error` if it failed.
@@ -15,13 +21,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import select
 import socket
 import stat
 import sys
 import time
 from array import array
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +45,10 @@ from pyfuse3 import (
 )
 
 from fuzzer.kernel import libc
+from fuzzer.kernel.recorder.reactor import MAX_TASKS, Reactor
+from fuzzer.workload.delay import Schedule, parse_delays
 from fuzzer.writelog.format import check_mark, format_entry, format_super, format_write, times_path
+from fuzzer.writelog.metadata import is_metadata
 from fuzzer.writelog.model import MARK_END, SECTOR_BYTES, Flag
 
 MAX_PACKET_BYTES = 1 << 16
@@ -51,11 +59,29 @@ _FLUSH = format_entry(Flag.FLUSH)
 Answer = dict[str, str | int]
 
 
+class Jitter:
+    """Which requests of a recording to hold back; `fs` is the file system on it."""
+
+    def __init__(self, fs: str, schedule: Schedule) -> None:
+        self._fs = fs
+        self._schedule = schedule
+
+    def of_read(self, offset: int, length: int) -> int:
+        """How long to hold a read, microseconds."""
+        return self._schedule.hold_us("read", offset, length)
+
+    def of_write(self, offset: int, data: bytes) -> int:
+        """How long to hold a write, microseconds."""
+        kind = "metadata" if is_metadata(self._fs, memoryview(data)) else "data"
+        return self._schedule.hold_us(kind, offset, len(data))
+
+
 class Disk:
     """One recording: an image file and its log. The first failure sticks and fails the recording."""
 
-    def __init__(self, image: str, log: str, limit_bytes: int) -> None:
+    def __init__(self, image: str, log: str, limit_bytes: int, jitter: Jitter | None) -> None:
         self.error = ""
+        self.jitter = jitter
         self._log = log
         self._limit_bytes = limit_bytes
         self._at = SECTOR_BYTES
@@ -116,9 +142,10 @@ class Disks(Operations):
     enable_writeback_cache = False  # It would merge writes, and crash states with them.
     enable_acl = False
 
-    def __init__(self) -> None:
+    def __init__(self, disks: dict[int, Disk], reactor: Reactor) -> None:
         super().__init__()
-        self.disks: dict[int, Disk] = {}
+        self.disks = disks
+        self._reactor = reactor
 
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         text = os.fsdecode(name)
@@ -143,11 +170,18 @@ class Disks(Operations):
         return FileInfo(fh=FileHandleT(inode), direct_io=True)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return self._disk(fh).read(off, size)
+        disk = self._disk(fh)
+        if disk.jitter is not None:
+            await self._reactor.hold(disk.jitter.of_read(off, size))
+            disk = self._disk(fh)
+        return disk.read(off, size)
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         arrived_ns = time.monotonic_ns()
         disk = self._disk(fh)
+        if disk.jitter is not None:
+            await self._reactor.hold(disk.jitter.of_write(off, buf))
+            disk = self._disk(fh)  # It may have been stopped meanwhile.
         try:
             disk.write(off, buf, arrived_ns)
         except OSError as error:
@@ -212,8 +246,9 @@ class Control:
     def _hello(self) -> Answer:
         return {"pid": os.getpid()}
 
-    def _start(self, image: str, log: str, limit_bytes: int) -> Answer:
-        disk = Disk(image, log, limit_bytes)
+    def _start(self, image: str, log: str, limit_bytes: int, fs: str, delay: str, seed: int) -> Answer:
+        jitter = Jitter(fs, Schedule(parse_delays(delay), seed)) if delay else None
+        disk = Disk(image, log, limit_bytes, jitter)
         self._last += 1
         self._disks[self._last] = disk
         return {"disk": self._last, "name": f"{FILE_PREFIX}{self._last - ROOT_INODE}"}
@@ -232,89 +267,15 @@ class Control:
         return {"error": stopped.error} if stopped.error else {}
 
 
-class Reactor:
-    """What pyfuse3 needs of trio, cut down to one task that never waits but for the next request.
-
-    A stand-in like pyfuse3.asyncio, and put in place the same way. trio goes through its scheduler,
-    with two or three system calls, several times per request; that halved the rate of fsyncs. Here
-    it is one poll(2), which also serves the control socket.
-    """
-
-    class ClosedResourceError(Exception):
-        """Raised by trio when a descriptor is closed under its reader; never here."""
-
-    class Lock:
-        """A lock with nobody else around."""
-
-        async def __aenter__(self) -> None:
-            pass
-
-        async def __aexit__(self, *error: object) -> None:
-            pass
-
-    name = "recorder"
-
-    def __init__(self, control: Control, listener: socket.socket) -> None:
-        self.lowlevel = self
-        self._control = control
-        self._listener = listener
-        self._clients: dict[int, socket.socket] = {}
-        self._poll = select.poll()
-        self._poll.register(listener, select.POLLIN)
-        self._started: list[Coroutine[None, None, None]] = []
-
-    def current_trio_token(self) -> None:
-        """Threads are not used."""
-
-    def current_task(self) -> Reactor:
-        return self
-
-    def open_nursery(self) -> Reactor:
-        return self
-
-    async def __aenter__(self) -> Reactor:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        for coroutine in self._started:
-            await coroutine
-
-    def start_soon(
-        self, function: Callable[..., Coroutine[None, None, None]], *args: object, name: str
-    ) -> None:
-        self._started.append(function(*args))
-
-    async def wait_readable(self, fd: int) -> None:
-        """Block until `fd` is readable, answering clients meanwhile."""
-        self._poll.register(fd, select.POLLIN)
-        while True:
-            ready = [number for number, _ in self._poll.poll()]
-            for number in ready:
-                if number != fd:
-                    self._serve(number)
-            if fd in ready:
-                return
-
-    def _serve(self, number: int) -> None:
-        if number == self._listener.fileno():
-            client, _ = self._listener.accept()
-            self._clients[client.fileno()] = client
-            self._poll.register(client, select.POLLIN)
-        elif not self._control.talk(self._clients[number]):
-            self._poll.unregister(number)
-            self._clients.pop(number).close()
-
-
-def _serve(operations: Disks, socket_fd: int) -> None:
-    """Carry out, log and answer requests strictly one by one."""
-    with socket.socket(fileno=socket_fd) as listener:
-        # The module's own name for trio, which its type stubs do not show.
-        pyfuse3.trio = Reactor(Control(operations.disks), listener)  # type: ignore[attr-defined]
-        try:
-            pyfuse3.main(min_tasks=1, max_tasks=1).send(None)
-        except StopIteration:
-            return  # Unmounted.
-        raise AssertionError("pyfuse3 waits for something we do not know of")
+def _serve(reactor: Reactor) -> None:
+    """Carry out, log and answer requests, one by one but for those that are held."""
+    # The module's own name for trio, which its type stubs do not show.
+    pyfuse3.trio = reactor  # type: ignore[attr-defined]
+    try:
+        pyfuse3.main(min_tasks=MAX_TASKS, max_tasks=MAX_TASKS).send(None)
+    except StopIteration:
+        return  # Unmounted.
+    raise AssertionError("pyfuse3 waits for something we do not know of")
 
 
 def _protect() -> None:
@@ -333,13 +294,16 @@ def _protect() -> None:
 
 def main(mountpoint: str, socket_fd: int) -> None:
     """Mount, and serve until the parent unmounts."""
-    operations = Disks()
-    pyfuse3.init(operations, mountpoint, {"fsname=powercut", "default_permissions"})
-    _protect()
-    try:
-        _serve(operations, socket_fd)
-    finally:
-        pyfuse3.close(unmount=False)
+    disks: dict[int, Disk] = {}
+    with socket.socket(fileno=socket_fd) as listener:
+        reactor = Reactor(Control(disks).talk, listener)
+        operations = Disks(disks, reactor)
+        pyfuse3.init(operations, mountpoint, {"fsname=powercut", "default_permissions"})
+        _protect()
+        try:
+            _serve(reactor)
+        finally:
+            pyfuse3.close(unmount=False)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""Ways to write other than write(2): out of a pipe, and with flags of pwritev2(2)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuzzer.kernel.workarea import RunArea
+from fuzzer.state.history import Event
+from fuzzer.state.stamps import Run, decode, file_tag
+from tests.kernel.fresh import Fresh, fresh_file_system, op
+
+pytestmark = pytest.mark.kernel
+
+K, M = 1024, 1 << 20
+A = (op("create", path="A"), op("write", path="A", off=0, len=64 * K), op("fsync", path="A"))
+
+
+@pytest.fixture
+def fresh(area: RunArea, image: Path, fs: str) -> Iterator[Fresh]:
+    with fresh_file_system(area, image, fs) as fresh:
+        yield fresh
+
+
+def shows(fresh: Fresh, event: Event) -> bool:
+    """Whether the file holds, where the op wrote, what it wrote, for as many bytes as it said."""
+    offset = event.op.number("off")
+    data = (fresh.path / "A").read_bytes()[offset : offset + event.result]
+    runs = decode(data, offset, np.array([event.id], dtype=np.uint64))
+    return runs == (Run(offset, offset + event.result, event.id, file_tag(event.subject), 0),)
+
+
+def test_splice_writes_what_the_pipe_held(fresh: Fresh) -> None:
+    small, large = fresh.run_ops(
+        op("splice", path="A", off=4096, len=24 * K), op("splice", path="A", off=M, len=4 * M), setup=A
+    )
+    assert (small.errno, small.result) == (0, 24 * K)
+    assert shows(fresh, small)
+    assert large.errno == 0
+    assert 0 < large.result <= M
+    fresh.remount()
+    assert shows(fresh, small)
+    assert shows(fresh, large)
+
+
+def test_buffered_flags(fresh: Fresh) -> None:
+    """nowait may be refused at any time, and dontcache be unknown (pwritev2(2)); what they write is there."""
+    events = fresh.run_ops(
+        *(op("write", path="A", off=4096 * n, len=8 * K, rwf="nowait") for n in range(4)),
+        op("write", path="A", off=40 * K, len=8 * K, rwf="dontcache"),
+        setup=A,
+    )
+    assert {event.errno for event in events} <= {0, errno.EAGAIN, errno.EOPNOTSUPP}
+    fresh.remount()
+    for event in events[3:]:
+        assert event.failed or shows(fresh, event)
+
+
+def test_direct_flags(fresh: Fresh) -> None:
+    nowait, atomic, crooked = fresh.run_ops(
+        op("dwrite", path="A", off=8 * K, len=4 * K, rwf="nowait"),
+        op("dwrite", path="A", off=16 * K, len=4 * K, rwf="atomic"),
+        op("dwrite", path="A", off=4 * K, len=12 * K, rwf="atomic"),
+        setup=A,
+    )
+    assert nowait.errno in (0, errno.EAGAIN)
+    assert atomic.errno in (0, errno.EOPNOTSUPP, errno.EINVAL)
+    assert crooked.errno in (errno.EINVAL, errno.EOPNOTSUPP)
+    for event in (nowait, atomic):
+        assert event.failed or shows(fresh, event)
