@@ -49,6 +49,10 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "tmplink": ("create",),
     "fallocate": ("write", "truncate"),
     "sync_file_range": ("fsync",),
+    "otrunc": ("truncate",),
+    "mknod": ("create",),
+    "fault_write": ("write",),
+    "spin": ("sleep",),
 }
 """Ops by name, and what to try in their place with the arguments both have."""
 
@@ -210,12 +214,13 @@ def lower_loops(workload: Workload) -> Iterator[Workload]:
 
 
 def drop_options(workload: Workload) -> Iterator[Workload]:
-    """Every header that is not at its default, all at once and one by one; pinned CPUs."""
+    """Every header that is not at its default, all at once and one by one; pinned CPUs, scheduling."""
     set_to = {key: getattr(_DEFAULTS, key) for key in _HEADERS}
     yield replace(workload, **set_to)
     for key, value in set_to.items():
         yield replace(workload, **{key: value})
     yield replace(workload, actors=tuple(replace(actor, cpu=None) for actor in workload.actors))
+    yield replace(workload, actors=tuple(replace(actor, sched="other") for actor in workload.actors))
 
 
 def simplify_kinds(workload: Workload) -> Iterator[Workload]:
@@ -232,7 +237,7 @@ def _renamed(op: Op, name: str) -> Op | None:
     wanted = {param.name for param in OPS[name].params}
     given = {key: value for key, value in op.args if key in wanted and key not in ("mode", "sync")}
     if name == "truncate":
-        given["size"] = _BLOCK
+        given["size"] = 0 if op.name == "otrunc" else _BLOCK
     if name == "chmod":
         given["mode"] = 0o600
     try:

@@ -226,6 +226,14 @@ actor two loop=others
   rename d/f d/g flags=noreplace
 """
 
+_HARSH = """powercut 1
+fs: btrfs
+
+actor one sched=idle
+  otrunc f
+  spin 20
+"""
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),
@@ -249,4 +257,14 @@ actor two loop=others
 )
 def test_a_pass_offers(name: str, expected: str) -> None:
     offered = [format_workload(w) for w in candidates(dict(PASSES)[name], parse(_EXAMPLE))]
+    assert any(expected in text for text in offered), offered
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("kinds", "truncate f 0"), ("kinds", "sleep 20"), ("options", "actor one\n  otrunc f")],
+)
+def test_a_pass_offers_what_is_less_harsh(name: str, expected: str) -> None:
+    """Maintainers ask for it: "a truncate to 0 achieves the same, O_TRUNC is not necessary"."""
+    offered = [format_workload(w) for w in candidates(dict(PASSES)[name], parse(_HARSH))]
     assert any(expected in text for text in offered), offered
