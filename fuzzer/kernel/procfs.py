@@ -5,9 +5,10 @@ Nothing here calls stat(2) on a mount: on a FUSE mount whose server hangs that c
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,11 +113,22 @@ def kernel_stack(pid: int) -> str:
         return f"(no stack: {error.strerror})\n"
 
 
+@contextmanager
+def _vanishing() -> Iterator[None]:
+    """What is read in sysfs may go away meanwhile: the file is not there any more, or reading it is ENODEV
+    (kernfs_get_active of fs/kernfs/file.c)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES):
+            raise
+
+
 def loop_backing_files() -> dict[int, str]:
     """Backing file by loop number, of all attached loop devices."""
     found = {}
     for directory in Path("/sys/block").glob("loop*"):
-        with suppress(*_GONE):
+        with _vanishing():
             backing = (directory / "loop/backing_file").read_text(errors="surrogateescape")
             found[int(directory.name[4:])] = backing.rstrip("\n")
     return found
@@ -126,7 +138,7 @@ def dm_names() -> tuple[str, ...]:
     """Names of all device-mapper devices."""
     names = []
     for attribute in Path("/sys/block").glob("dm-*/dm/name"):
-        with suppress(*_GONE):
+        with _vanishing():
             names.append(attribute.read_text().rstrip("\n"))
     return tuple(names)
 
