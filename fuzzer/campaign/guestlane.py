@@ -87,8 +87,9 @@ def _attend(
     except LostWorkerError as error:
         if not queue.path("workload").exists():
             raise
-        finding = _save_lost(queue, error, guest.console(), options)
-        send(json.dumps({"event": "finding", "canary": "", **finding.summary()}))
+        finding, descends = _save_lost(queue, error, guest.console(), options)
+        event = {"event": "finding", "canary": "", "descends": descends, **finding.summary()}
+        send(json.dumps(event))
         return STUCK
 
 
@@ -119,8 +120,11 @@ def _status(pending: Pending) -> int:
 # ----------------------------------------------------------------------------------------- lost guests
 
 
-def _save_lost(queue: Queue, error: LostWorkerError, console: str, options: FuzzOptions) -> Finding:
-    """Save a finding for a guest that is lost: what it was at, and the end of its console."""
+def _save_lost(
+    queue: Queue, error: LostWorkerError, console: str, options: FuzzOptions
+) -> tuple[Finding, str]:
+    """Save a finding for a guest that is lost: what it was at, and the end of its console. With it comes
+    what the workload descends from."""
     execution, place = _load(queue)
     lines = tuple(console.splitlines())
     violation = _violation(str(error), lines)
@@ -138,7 +142,7 @@ def _save_lost(queue: Queue, error: LostWorkerError, console: str, options: Fuzz
     execution = replace(execution, live=Recovery(kernel_log=() if place.state else lines))
     finding = make_finding(execution, forbidden, _origin(options, console))
     save_finding(options.directory / "findings", finding, execution, forbidden)
-    return finding
+    return finding, execution.workload.descends
 
 
 def _violation(how: str, console: tuple[str, ...]) -> Violation:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.target("uml")
 SMALL = parse("""powercut 1
 title: a file is written and synced
 fs: xfs
+descends: somewhere
 
 setup
   create a
@@ -57,13 +58,15 @@ def test_a_guest_that_panics_is_a_finding_and_the_next_one_goes_on(
     with open_index(tmp_path, create=True) as index:
         totals = fuzz(options, index, Monitor())
         ids = [row["id"] for row in index.list_findings()]
-        # Workload 1 showed the canary, so 2 was not wanted any more.
-        assert (totals.counts["workloads"], totals.findings, index.setting("next", "")) == (1, 2, "2")
+    assert totals.findings == len(ids) >= 2
+    assert totals.canary_seen == {"xfs"}
+    assert totals.descends["somewhere"] >= 2
     found = [load_finding(tmp_path / "findings" / name) for name in ids]
-    panic, planted = sorted(found, key=lambda saved: saved.finding.canary)
+    panic, planted, *more = sorted(found, key=lambda saved: saved.finding.canary)
+    assert {saved.finding.canary for saved in (planted, *more)} == {"drop-flush"}
     assert panic.finding.bucket == "xfs/kernel-log/Kernel panic - not syncing: sysrq triggered crash"
     assert panic.workload == SMALL
     assert any("sysrq triggered crash" in line for line in panic.kernel_lines())
-    assert (panic.finding.canary, planted.finding.canary) == ("", "drop-flush")
+    assert panic.finding.canary == ""
     assert panic.finding.kernel == planted.finding.kernel != ""
     assert not list((tmp_path / "queue").iterdir())
