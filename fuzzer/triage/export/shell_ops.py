@@ -251,6 +251,7 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     "chattr": _chattr,
     "extsize": lambda w: w.io(f"extsize {w.number('size')}"),
     "setxattr": _setxattr,
+    "acl": lambda w: f"setfacl -d -m u::rwx,u:{w.number('uid')}:rwx,g::rwx,m::rwx,o::rwx {w.path()}",
     "removexattr": lambda w: f"setfattr -x user.{shlex.quote(w.choice('name'))} {w.path()}",
     "fsync": lambda w: w.io("fsync").removesuffix(" > /dev/null"),
     "fdatasync": lambda w: w.io("fdatasync").removesuffix(" > /dev/null"),
