@@ -35,7 +35,9 @@ _OTHER_SOURCE = re.compile(
     r"fstests (generic|btrfs|xfs)/\d{3}|linux-(btrfs|xfs|fsdevel), \w+ \d{4}|CrashMonkey|man page"
 )
 _KERNELS = re.compile(r"none|all|unknown|(to |from )?\d+\.\d+( to \d+\.\d+)?")
-_SURE = re.compile(r"rediscovered [1-9]\d*/[1-9]\d*(\W.*)?|not yet(\W.*)?|cannot here: .+")
+_SURE = re.compile(
+    r"rediscovered [1-9]\d*/[1-9]\d*(\W.*)?|not yet(\W.*)?|cannot here: .+|silent in [1-9]\d* runs(\W.*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _header_defects(entry: Entry) -> Iterator[tuple[str, str]]:
         if word not in EXPECTED:
             yield f"expect: {word!r} is none of what can be seen", f"known: {', '.join(sorted(EXPECTED))}"
     if workload.sure and not _SURE.fullmatch(workload.sure):
-        yield f"sure: {workload.sure!r}", "rediscovered K/N, not yet, or cannot here: why"
+        yield f"sure: {workload.sure!r}", "rediscovered K/N, not yet, cannot here: why, silent in N runs"
 
 
 def _duplicates(entries: Sequence[Entry]) -> Iterator[Complaint]:
