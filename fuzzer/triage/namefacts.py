@@ -14,7 +14,8 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
     """`promised`, `shown`, `last`: how the name got the binding it should have, the one it has, and the
     one it had last before the crash. `left`: how the promised file left the name again.
 
-    `synced-since`: which files sync calls that returned after that last change were of.
+    `synced-since`: which files sync calls that returned after that last change were of. `parent-logged`:
+    the name's directory was fsynced between the last whole commit and the promised change.
     """
     key = (violation.inode, violation.name)
     found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
@@ -26,6 +27,7 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
         yield "promised", _role(promised, key)
         following = next((e for e in found if e.begin_ns > promised.begin_ns), None)
         yield "left", _role(following, key) if following else "not"
+        yield "parent-logged", "yes" if _parent_logged(promised, violation.inode, versions) else "no"
     if shown is not None:
         yield "shown", _role(shown, key)
     yield "last", _role(last, key)
@@ -63,6 +65,14 @@ def _since_facts(last: Event, versions: Versions, cut: Cut) -> Iterator[tuple[st
     later = [event for event in calls if event.begin_ns >= last.begin_ns]
     kept = last.subject if last.op.name == "rename" else 0
     yield "new-synced-since", "yes" if kept and any(e.subject == kept for e in later) else "no"
+
+
+def _parent_logged(change: Event, directory: int, versions: Versions) -> bool:
+    """True if an fsync of the directory may have logged it in the transaction the change is part of."""
+    before = [e for e in versions.history.events if e.succeeded and e.begin_ns < change.end_ns]
+    commits = (e.begin_ns for e in before if e.op.name in ("sync", "syncfs") and e.end_ns < change.begin_ns)
+    since = max(commits, default=0)
+    return any(e.op.name == "fsync" and e.subject == directory and e.end_ns >= since for e in before)
 
 
 def _parent_moved(directory: int, versions: Versions, cut: Cut) -> bool:
