@@ -6,11 +6,13 @@ import errno
 from dataclasses import replace
 
 import pytest
+from oracle_cases import Script
 
 from fuzzer.state.inode import make_inode
 from fuzzer.state.recovery import FsckResult, Recovery, Remount, Scrub, Space
 from fuzzer.state.tree import Node, Tree
-from oracles import PROFILES, judge
+from fuzzer.writelog.crash import Cut
+from oracles import PROFILES, build_versions, judge
 
 ROOT, DIR, FILE = 2, 3, 4
 
@@ -74,6 +76,16 @@ def test_lookup_that_fails(fs: str) -> None:
 def test_probe_that_fails(fs: str) -> None:
     recovery = Recovery(tree=tree(fs), probed=True, usable_errors=("rmdir ENOTEMPTY: d",))
     assert found(fs, recovery) == ["usable rmdir ENOTEMPTY"]
+
+
+@pytest.mark.parametrize("outcome", ["", "!ENOSPC"])
+def test_a_file_system_that_was_full_may_still_be(fs: str, outcome: str) -> None:
+    history = Script(f"1-2 create a\n3-4 fallocate a 0 4096 {outcome}").history
+    errors = ("create ENOSPC: powercut-probe", "rmdir ENOTEMPTY: d")
+    shown = Recovery(tree=tree(fs), probed=True, usable_errors=errors)
+    judgement = judge(PROFILES[fs], shown, build_versions(history), Cut(5, 5))
+    kinds = [v.kind for v in judgement.violations if v.rule == "usable"]
+    assert kinds == (["rmdir ENOTEMPTY"] if outcome else ["create ENOSPC", "rmdir ENOTEMPTY"])
 
 
 @pytest.mark.parametrize(
