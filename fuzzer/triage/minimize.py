@@ -125,7 +125,8 @@ class Minimizer:
     def run(self) -> bool:
         """Minimize as far as `stop` allows; False if the original does not show at all."""
         state = self.progress
-        if not state.original.runs:
+        if not state.original.hits:
+            # Not measured yet; or it never showed, which may have been the machine, or too little time.
             rate = self._measure(state.best)
             state.steps[0] = (state.best, rate)
             state.certain = rate.hits == rate.runs >= _FIRST_RUNS

@@ -27,10 +27,12 @@ from fuzzer.campaign.finding import (
 from fuzzer.campaign.lane import Lane
 from fuzzer.errors import InputError
 from fuzzer.triage.bucket import planted
+from fuzzer.triage.dossier import load_dossier
 from fuzzer.triage.minimize import Minimizer, load_progress, save_progress, tidy
 from fuzzer.triage.sequential import Rate
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
+from fuzzer.writelog.crash import LIVE
 from fuzzer.writelog.points import parse_plan
 
 _DEADLINE_S = 15.0
@@ -64,6 +66,7 @@ class _Runner:
     lane: Lane
     finding: Finding
     begin: Callable[[Workload], None]
+    care: Care
     last: tuple[str, Execution, Forbidden] | None = field(default=None)
 
     def shows(self, workload: Workload) -> bool:
@@ -76,9 +79,10 @@ class _Runner:
             return False  # options that do not go together
         if execution.history.killed:
             return False
-        care = _NO_CHECKS if facts.oracle in _PLAIN else Care()
         plan = parse_plan(facts.points)
-        examination = examine(self.lane, execution, plan, facts.canary, contract=facts.contract, care=care)
+        examination = examine(
+            self.lane, execution, plan, facts.canary, contract=facts.contract, care=self.care
+        )
         for forbidden in examination.forbidden:
             if planted(forbidden.bucket, facts.canary) == facts.bucket:
                 self.last = (format_workload(workload), execution, forbidden)
@@ -101,7 +105,7 @@ def reduce_finding(
     runs.
     """
     path = saved.directory / "minimize.json"
-    runner = _Runner(lane, saved.finding, begin)
+    runner = _Runner(lane, saved.finding, begin, _care(saved))
     minimizer = Minimizer(
         progress=load_progress(path, saved.workload),
         shows=runner.shows,
@@ -121,6 +125,12 @@ def reduce_finding(
     save_progress(path, progress)
     _keep(saved, result, runner)
     return result
+
+
+def _care(saved: Saved) -> Care:
+    """How closely to look. What is wrong after a clean unmount is seen only by a full look."""
+    unmounted = saved.state is not None and load_dossier(saved.directory).cut is LIVE
+    return Care() if unmounted or saved.finding.oracle not in _PLAIN else _NO_CHECKS
 
 
 def _keep(saved: Saved, result: Reduced, runner: _Runner) -> None:
