@@ -127,8 +127,13 @@ def _unprotect(path: Path, *, is_directory: bool) -> None:
 
 
 def _remove_xattrs(path: Path) -> None:
+    """On xfs an ACL is listed under a second name, trusted.SGI_ACL_*, which goes with the first."""
     for name in os.listxattr(path):
-        os.removexattr(path, name)
+        try:
+            os.removexattr(path, name)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
 
 
 def _attempt(errors: list[str], call: str, path: str, action: Callable[[], object]) -> None:

@@ -136,3 +136,9 @@ def test_a_file_is_linked_when_it_is_finished(fresh: Fresh) -> None:
     tree = walk(fresh.path, fresh.fs, np.array([made.id, durable.id], dtype=np.uint64))
     assert tree.entries[tree.root, "B"] == made.subject
     assert made.directory == tree.root
+
+
+def test_a_root_with_an_acl_can_be_emptied(fresh: Fresh) -> None:
+    (event,) = fresh.run_ops(op("acl", path=".", uid=1000))
+    assert event.errno == 0
+    assert empty(fresh.path) == ()

@@ -180,6 +180,15 @@ def test_checker_that_did_not_run_says_nothing(fs: str) -> None:
     assert not found(fs, Recovery(tree=tree(fs), fsck=FsckResult(False, 1, "bad")))
 
 
+@pytest.mark.parametrize("op", ["growfs", "sync"])
+def test_half_a_growfs_is_told_from_damage(op: str) -> None:
+    history = Script(f"1-2 create a\n3-4 {op}").history
+    damaged = FsckResult(True, 1, "would write modified primary superblock\n")
+    shown = Recovery(tree=tree("xfs"), fsck=damaged)
+    judgement = judge(PROFILES["xfs"], shown, build_versions(history), Cut(5, 5))
+    assert [v.rule for v in judgement.violations if v.rule == "fsck"] == ([] if op == "growfs" else ["fsck"])
+
+
 def test_second_mode_of_the_checker() -> None:
     lowmem = FsckResult(True, 1, "[4/7] checking fs roots\nERROR: root 5 INODE[257] nlink(1) wrong\n")
     shown = Recovery(tree=tree("btrfs"), fsck=FsckResult(True), lowmem=lowmem)
