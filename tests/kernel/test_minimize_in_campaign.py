@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class _Always:
     one: Workload
     total: int | None = None
 
-    def workload(self, index: int) -> Workload:
+    def workload(self, index: int, seen: Container[str] = ()) -> Workload:
         return self.one
 
     def views(self, index: int) -> tuple[View, ...]:
