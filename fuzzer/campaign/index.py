@@ -179,7 +179,7 @@ class Index:
     def adopt_files(self) -> None:
         """Enter findings that are on disk and not in the index (killed in between, or a lost database)."""
         known = {row[0] for row in self._db.execute("SELECT id FROM findings")}
-        for facts in sorted(self.findings_directory.glob("*/finding.json")):
+        for facts in sorted(self.findings_directory.glob("[!.]*/finding.json")):
             if facts.parent.name not in known:
                 self.put_finding(load_facts(facts.parent))
 

@@ -39,7 +39,7 @@ def test_canary_is_found_and_shown_again(canary: str, fs: str, tmp_path: Path) -
     directory = str(tmp_path / "campaign")
     status, events = _powercut(
         "fuzz", "--canary", canary, "--fs", fs, "--time", f"{_BUDGET_S}s", "--dir", directory, "--json",
-        *_POINTS.get(canary, ()),
+        "--no-corpus", *_POINTS.get(canary, ()),
         timeout_s=_BUDGET_S + 60,
     )  # fmt: skip
     found = [e for e in events if e["event"] == "finding" and e["canary"] == canary]

@@ -301,8 +301,8 @@ class Core:
             self._clone_page(source, target, page, (src - offset) // PAGE)
         to.content[offset : offset + length] = from_.content[src : src + length]
         to.size = max(to.size, offset + length)
-        if to.size > self.world.inodes[target].size:
-            self.disk.set_size(target, to.size)
+        if offset + length > self.world.inodes[target].size:
+            self.disk.set_size(target, offset + length)
 
     def _clone_page(self, source: int, target: int, page: int, distance: int) -> None:
         self.cached(target).dirty.discard(page)

@@ -38,6 +38,13 @@ def test_findings_on_disk_are_adopted(tmp_path: Path) -> None:
     assert row == _finding("xfs-data-1").summary()
 
 
+def test_a_draft_that_a_killed_worker_left_is_no_finding(tmp_path: Path) -> None:
+    _save(tmp_path, _finding("xfs-data-1"))
+    (tmp_path / "findings" / "xfs-data-1").rename(tmp_path / "findings" / ".draft-xfs-data-1")
+    with open_index(tmp_path) as index:
+        assert index.list_findings() == []
+
+
 def test_a_lost_database_is_rebuilt(tmp_path: Path) -> None:
     _save(tmp_path, _finding("xfs-data-1"))
     with open_index(tmp_path):
