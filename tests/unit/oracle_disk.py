@@ -279,8 +279,8 @@ class Btrfs(Disk):
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
         self.durable = new_world()
-        self.moved_out: set[Key] = set()
-        """Names a rename took away since the last commit."""
+        self.moved_out: dict[Key, int] = {}
+        """Names a rename took away since the last commit, and whose they were."""
         self.emptied: set[Key] = set()
         """Names that stood for nothing at some time since then."""
         self.exchanged: set[int] = set()
@@ -294,9 +294,9 @@ class Btrfs(Disk):
             self.exchanged |= {i for key, i in before.items() if self.world.entries.get(key) != i}
         gone = before.keys() - self.world.entries.keys()
         self.emptied |= gone
-        self.moved_out = (self.moved_out | (gone if record.what == "rename" else set())) - set(
-            self.world.entries
-        )
+        if record.what == "rename":
+            self.moved_out |= {key: before[key] for key in gone}
+        self.moved_out = {k: inode for k, inode in self.moved_out.items() if k not in self.world.entries}
 
     def store_page(self, inode: int, page: int, data: bytes) -> None:
         self.map_page(inode, page, self.new_block(data))
@@ -441,6 +441,6 @@ class Btrfs(Disk):
 
     def _log_removal(self, key: Key, inode: int) -> None:
         """A name that was moved away need not go (its inode must not be lost); a removed one must."""
-        if key in self.moved_out and self.world.alive(inode) and self.rng.random() < 0.5:
+        if self.moved_out.get(key) == inode and self.world.alive(inode) and self.rng.random() < 0.5:
             return
         self._log_conflict(inode)
