@@ -65,17 +65,22 @@ def _left(case: Case, file: FileVersions, reservation: Event) -> list[Range]:
     """The parts of a reservation that no op which was not over before it may have given back."""
     start, length = reservation.op.number("off"), reservation.op.number("len")
     parts = [(start, start + length)]
-    for low, high, event in _releases(file):
+    for low, high, event in _releases(case, file):
         if event is not reservation and case.floors.visible(event) and event.end_ns >= reservation.begin_ns:
             parts = [piece for part in parts for piece in _without(part, low, high)]
     return parts
 
 
-def _releases(file: FileVersions) -> Iterator[tuple[int, int, Event]]:
+def _releases(case: Case, file: FileVersions) -> Iterator[tuple[int, int, Event]]:
     """(start, end, op) of the ranges that ops may have freed: truncates, punched holes, clones of holes.
 
     Zeroing a range punches it first and reserves it again in another transaction (xfs_file_fallocate).
+    Reserved blocks read like a hole, so a dedupe may put one in their place.
     """
+    for event in case.versions.history.events:
+        if event.op.name == "dedupe" and event.subject == file.inode:
+            start = event.op.number("off")
+            yield start, start + (event.op.number("len") or END_OF_FILE), event
     for version in file.data:
         op = version.event.op
         gives_back = op.name in ("truncate", "otrunc", "clone", "copy_range")

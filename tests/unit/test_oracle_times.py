@@ -148,6 +148,8 @@ def test_without_a_sync_call_nothing_is_reserved(fs: str) -> None:
         ("fallocate a 100 5000 mode=punch", 8192),
         ("write a 0 16384", 16384),
         ("fallocate a 0 4096 mode=zero_keep", 12288),
+        ("dedupe a a 0 4096 4096", 12288),
+        ("dedupe a a 8192 4096 0", 4096),
     ],
 )
 def test_what_a_later_op_gives_back_is_not_asked_for(fs: str, release: str, left: int) -> None:
