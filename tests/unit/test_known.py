@@ -339,6 +339,12 @@ def test_a_directory_is_not_logged_after_its_eviction(before: str, committed: bo
     assert found.known == known
 
 
+def test_a_file_that_was_renamed_is_not_logged_after_its_eviction() -> None:
+    history = "1-2 create b\n3-4 sync\n5-6 rename b h\n7-8 drop_caches level=2\n30-40 fsync h"
+    log = make_log(fua(2, 3), flush(3, 4))
+    assert file_under(Script(history), "btrfs", "b", log=log).known == "0009"
+
+
 # ------------------------------------------------------------------- 0010: what a truncate cut off
 
 GROWN = """0-1 create a
