@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzzer.kernel.procfs import start_ticks
+from fuzzer.kernel.procfs import mount_namespaces, start_ticks
 
 RUN_ROOT = Path("/run/powercut")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -77,6 +77,7 @@ def _identity(pid: int) -> dict[str, int | str]:
     return {
         "boot": _BOOT_ID.read_text().strip(),
         "pid_namespace": str(Path("/proc/self/ns/pid").readlink()),
+        "mount_namespace": str(Path("/proc/self/ns/mnt").readlink()),
         "pid": pid,
         "start_ticks": start_ticks(pid) or 0,
     }
@@ -130,5 +131,9 @@ def _is_alive(head: dict[str, int | str]) -> bool:
         return False
     if head["pid_namespace"] != mine["pid_namespace"]:
         # A container that shares our /run: its pids say nothing here, so its things are left alone.
+        return True
+    theirs = head.get("mount_namespace")
+    if theirs != mine["mount_namespace"] and theirs in mount_namespaces():
+        # Its mounts are out of reach here and keep its devices busy: who lives there has to clean up.
         return True
     return start_ticks(int(head["pid"])) == head["start_ticks"]

@@ -96,6 +96,15 @@ def has_variable(pid: int, name: str, value: str) -> bool:
     return f"{name}={value}".encode() in variables
 
 
+def mount_namespaces() -> frozenset[str]:
+    """The mount namespaces that visible processes live in (mount_namespaces(7)), as /proc names them."""
+    found = set()
+    for pid in processes():
+        with suppress(OSError):
+            found.add(str((_PROC / str(pid) / "ns/mnt").readlink()))
+    return frozenset(found)
+
+
 def is_blocked(pid: int) -> bool:
     """In uninterruptible sleep at this moment: signals, SIGKILL too, do not reach it."""
     try:

@@ -6,8 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
+from fuzzer.kernel import journal
 from fuzzer.kernel.journal import parse_journal
-from fuzzer.kernel.procfs import parse_mountinfo, start_ticks
+from fuzzer.kernel.procfs import mount_namespaces, parse_mountinfo, start_ticks
 
 
 def _head(**changes: object) -> str:
@@ -15,6 +18,7 @@ def _head(**changes: object) -> str:
         "run": "0a0b0c0d",
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "pid_namespace": str(Path("/proc/self/ns/pid").readlink()),
+        "mount_namespace": str(Path("/proc/self/ns/mnt").readlink()),
         "pid": os.getpid(),
         "start_ticks": start_ticks(os.getpid()),
     }
@@ -34,6 +38,16 @@ def test_owner_is_known_by_pid_and_start() -> None:
     assert not parse_journal("a", _head(start_ticks=1), 0).alive
     assert not parse_journal("a", _head(boot="other"), 0).alive
     assert parse_journal("a", _head(pid_namespace="pid:[1]", start_ticks=1), 0).alive
+
+
+def test_a_run_that_died_in_a_container_that_lives_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "mount_namespaces", lambda: frozenset({"mnt:[2]"}))
+    assert parse_journal("a", _head(start_ticks=1, mount_namespace="mnt:[2]"), 0).alive
+    assert not parse_journal("a", _head(start_ticks=1, mount_namespace="mnt:[3]"), 0).alive
+
+
+def test_we_live_in_a_mount_namespace() -> None:
+    assert str(Path("/proc/self/ns/mnt").readlink()) in mount_namespaces()
 
 
 def test_headless_journal_dies_of_age() -> None:
