@@ -256,6 +256,8 @@ def probed(fs: str, data_bytes: int, free_bytes: int, **more: object) -> Recover
         ("btrfs", probed("btrfs", 0, 900), probed("btrfs", 0, 800), []),
         ("btrfs", probed("btrfs", 4096, 900), probed("btrfs", 0, 900), ["space data-kept"]),
         ("btrfs", probed("btrfs", -1, 900), probed("btrfs", -1, 900), []),
+        ("btrfs", probed("btrfs", 0, 900), probed("btrfs", -1, 900), []),
+        ("btrfs", probed("btrfs", -1, 800), probed("btrfs", 0, 900), []),
         ("xfs", probed("xfs", -1, 900), probed("xfs", -1, 900), []),
         ("xfs", probed("xfs", -1, 896), probed("xfs", -1, 900), ["space free"]),
         ("xfs", probed("xfs", -1, 900, available_bytes=901), probed("xfs", -1, 900), ["space statfs"]),
