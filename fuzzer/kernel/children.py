@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from fuzzer.errors import LeakError
 from fuzzer.kernel.process import die_with_parent, wait_until
 
 Send = Callable[[str], None]
@@ -17,6 +18,10 @@ Send = Callable[[str], None]
 
 CRASHED = 70
 """Exit status of a child whose own code raised (EX_SOFTWARE of sysexits.h)."""
+
+LEAKED = 72
+"""Exit status of a child that could not give something back in time. That need not be its own fault: a new
+mount namespace, such as any container gets, holds copies of our mounts until it has thrown them away."""
 
 
 @dataclass(slots=True)
@@ -84,6 +89,9 @@ def fork_child(main: Callable[[Send], int]) -> Child:
         die_with_parent(parent)
         os.close(reading)
         status = main(lambda line: _send(writing, line))
+    except LeakError:
+        traceback.print_exc()
+        status = LEAKED
     except BaseException:
         traceback.print_exc()
         status = CRASHED
