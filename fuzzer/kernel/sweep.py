@@ -79,6 +79,7 @@ def _sweep_run(dead: LeftBehind) -> list[str]:
     steps: tuple[Callable[[LeftBehind], Iterable[str]], ...] = (
         _kill_processes,
         _abort_fuse,
+        _thaw,
         _unmount_nested,
         _remove_dm,
         _detach_loops,
@@ -137,6 +138,24 @@ def abort_fuse(directory: Path) -> list[Path]:
             (_FUSECTL / str(mount.minor) / "abort").write_text("1")
             aborted.append(mount.path)
     return aborted
+
+
+def _thaw(dead: LeftBehind) -> Iterator[str]:
+    """Let go of file systems that an actor was freezing, or had frozen, when it was killed.
+
+    Else every sync(2) on the machine waits for ever: xfs writes back all metadata before it is frozen, and
+    retries what fails as long as it is not shut down (xfs_ail_push_all_sync, xfs_buf_ioend_handle_error).
+    One descriptor for both, as nothing can be opened after the shutdown.
+    """
+    for mount in procfs.mounts_under(dead.directory):
+        if mount.fs == "xfs":
+            argv = ["xfs_io", "-x", "-r", "-c", "shutdown", "-c", "thaw", str(mount.path)]
+        elif mount.fs == "btrfs":
+            argv = ["fsfreeze", "--unfreeze", str(mount.path)]
+        else:
+            continue
+        if run(argv, timeout_s=_STEP_S, check=False).status == 0:
+            yield f"freeze of {mount.path}"
 
 
 def _unmount_nested(dead: LeftBehind) -> Iterator[str]:
