@@ -122,6 +122,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from _trace_facts(crash.kernel_log)
     if violation.rule == "fsck":
         yield "quota", _quota(evidence, crash.cut)
+    if violation.rule in ("mountable", "kernel-log"):
+        yield "growfs", _growfs(evidence, crash.cut)
     op, sync = evidence.event(violation.op), evidence.event(violation.sync)
     if op is not None:
         yield "op", op.op.name
@@ -178,6 +180,13 @@ def _quota(evidence: Evidence, cut: Cut) -> str:
     before = [e for e in evidence.versions.history.events if e.begin_ns < cut.invoked_before_ns]
     counted = any(e.op.name == "quota" and e.op.text("action") != "disable" for e in before)
     return "asked" if counted else "no"
+
+
+def _growfs(evidence: Evidence, cut: Cut) -> str:
+    """Whether the workload had `asked` for a larger file system before the crash, else `no`."""
+    events = evidence.versions.history.events
+    asked = any(e.op.name == "growfs" and e.begin_ns < cut.invoked_before_ns for e in events)
+    return "asked" if asked else "no"
 
 
 def _reserved(op: Event, evidence: Evidence) -> str:

@@ -466,6 +466,27 @@ def test_a_new_name_undoes_what_was_fsynced(then: str, names: str, known: str) -
     assert (label.violation.kind, label.known) == ("old-mode", known)
 
 
+# ------------------------------------------------------------------------------ 0018: growing
+
+
+@pytest.mark.parametrize(
+    ("history", "replay", "known"),
+    [
+        ("1-2 create a\n3-4 growfs", True, "0018"),
+        ("1-2 create a\n3-4 growfs", False, ""),
+        ("1-2 create a\n60-70 growfs", True, ""),
+        ("1-2 create a", True, ""),
+    ],
+)
+def test_a_failed_mount_is_known_only_after_growing(history: str, replay: bool, known: str) -> None:
+    violation = Violation(
+        rule="mountable", kind="mount-EUCLEAN", subject="", promised="", found="", source=""
+    )
+    evidence = Evidence("xfs", build_versions(Script(history).history), None)
+    facts = find_facts(violation, evidence, Crash(CUT, replay))
+    assert match_known(load_known(), "xfs", violation, facts) == known
+
+
 # ------------------------------------------------------------------------------ 0003: the kernel log
 
 

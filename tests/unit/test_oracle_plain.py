@@ -181,9 +181,16 @@ def test_checker_that_did_not_run_says_nothing(fs: str) -> None:
 
 
 @pytest.mark.parametrize("op", ["growfs", "sync"])
-def test_half_a_growfs_is_told_from_damage(op: str) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        "would write modified primary superblock",
+        "primary/secondary superblock 4 conflict - AG superblock geometry info conflicts with that",
+    ],
+)
+def test_half_a_growfs_is_told_from_damage(op: str, said: str) -> None:
     history = Script(f"1-2 create a\n3-4 {op}").history
-    damaged = FsckResult(True, 1, "would write modified primary superblock\n")
+    damaged = FsckResult(True, 1, f"{said}\n")
     shown = Recovery(tree=tree("xfs"), fsck=damaged)
     judgement = judge(PROFILES["xfs"], shown, build_versions(history), Cut(5, 5))
     assert [v.rule for v in judgement.violations if v.rule == "fsck"] == ([] if op == "growfs" else ["fsck"])
