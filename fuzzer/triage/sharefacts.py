@@ -13,7 +13,9 @@ from oracles.versions import Versions
 def share_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str, str]]:
     """`shared`: a clone joined the file and the one the words were written to, at that very place.
 
-    `let-go`: the op by which the file gave its share of the place up before those words were written.
+    `let-go`: the op by which the file gave its share of the place up before those words were written;
+    `writeback`, if none did and something else was written to it: what is beside it goes to new blocks too
+    (whole folios, and xfs_bmap_extsize_align for the copy-on-write extent size).
     """
     writer = versions.history.by_id.get(violation.seen)
     if writer is None or writer.subject == violation.inode:
@@ -23,6 +25,8 @@ def share_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str,
     ops = [e for clone in clones for e in _let_go(versions, violation, clone, writer)]
     if ops:
         yield "let-go", ops[-1].op.name
+    elif any(_stored(versions, violation, clone, writer) for clone in clones):
+        yield "let-go", "writeback"
 
 
 def _clones(versions: Versions) -> Iterator[Event]:
@@ -43,6 +47,14 @@ def _joins(clone: Event, violation: Violation, writer: Event) -> bool:
     start = writer.op.number("off")
     inside = distance >= 0 and (not length or distance < length)
     return inside and start <= there + distance < start + writer.op.number("len")
+
+
+def _stored(versions: Versions, violation: Violation, clone: Event, writer: Event) -> bool:
+    """True if something may have been written to the file between the clone and the write."""
+    return any(
+        v.source is Source.WRITE and v.event.end_ns >= clone.begin_ns and v.event.begin_ns < writer.end_ns
+        for v in versions.file(violation.inode).data
+    )
 
 
 def _let_go(versions: Versions, violation: Violation, clone: Event, writer: Event) -> list[Event]:
