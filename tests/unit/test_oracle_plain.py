@@ -264,7 +264,7 @@ def probed(fs: str, data_bytes: int, free_bytes: int, **more: object) -> Recover
         ("btrfs", probed("btrfs", 4096, 900), probed("btrfs", 0, 900), ["space data-kept"]),
         ("btrfs", probed("btrfs", -1, 900), probed("btrfs", -1, 900), []),
         ("btrfs", probed("btrfs", 0, 900), probed("btrfs", -1, 900), []),
-        ("btrfs", probed("btrfs", -1, 800), probed("btrfs", 0, 900), []),
+        ("btrfs", probed("btrfs", -1, 800), probed("btrfs", -1, 900), []),
         ("xfs", probed("xfs", -1, 900), probed("xfs", -1, 900), []),
         ("xfs", probed("xfs", -1, 896), probed("xfs", -1, 900), ["space free"]),
         ("xfs", probed("xfs", -1, 900, available_bytes=901), probed("xfs", -1, 900), ["space statfs"]),
@@ -282,10 +282,10 @@ def test_space_comes_back(on: str, used: Recovery, fresh: Recovery, expected: li
 
 
 def test_a_file_system_of_another_size_has_another_room() -> None:
-    used = replace(probed("btrfs", -1, 868), fresh=probed("btrfs", -1, 900))
-    assert found("btrfs", used) == ["space free"]
+    used = replace(probed("xfs", -1, 868), fresh=probed("xfs", -1, 900))
+    assert found("xfs", used) == ["space free"]
     smaller = Space(size_bytes=968, free_bytes=868, available_bytes=868)
-    assert not found("btrfs", replace(used, remount=Remount(refilled=smaller)))
+    assert not found("xfs", replace(used, remount=Remount(refilled=smaller)))
 
 
 def test_a_subvolume_gives_its_space_back_later() -> None:
