@@ -44,6 +44,8 @@ _HARMLESS = (
     "Page cache invalidation failure on direct I/O",
     # printed with every refused mount, which the mountable rule reports
     "open_ctree failed",
+    # what is wrong with the arguments of a balance (btrfs_balance in fs/btrfs/volumes.c): it is refused
+    "balance: mixed groups data and metadata options must be the same",
 )
 
 

@@ -99,6 +99,7 @@ def test_a_file_system_that_was_full_may_still_be(fs: str, outcome: str) -> None
         "XFS (loop3): Unmounting Filesystem 7a0b6b0e",
         "Page cache invalidation failure on direct I/O.  Possible data corruption due to collision",
         "BTRFS error (device loop3): open_ctree failed: -117",
+        "BTRFS error (device loop3): balance: mixed groups data and metadata options must be the same",
     ],
 )
 def test_kernel_says_nothing_of_note(fs: str, line: str) -> None:
