@@ -15,7 +15,8 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
     one it had last before the crash. `left`: how the promised file left the name again.
 
     `synced-since`: which files sync calls that returned after that last change were of. `parent-logged`:
-    the name's directory was fsynced between the last whole commit and the promised change.
+    the name's directory was fsynced between the last whole commit and the promised change (`yes`), or a
+    file renamed in it was, which logs it too, after the change began (`sibling`).
     """
     key = (violation.inode, violation.name)
     found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
@@ -27,7 +28,7 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
         yield "promised", _role(promised, key)
         following = next((e for e in found if e.begin_ns > promised.begin_ns), None)
         yield "left", _role(following, key) if following else "not"
-        yield "parent-logged", "yes" if _parent_logged(promised, violation.inode, versions) else "no"
+        yield "parent-logged", _parent_logged(promised, violation.inode, versions)
     if shown is not None:
         yield "shown", _role(shown, key)
     yield "last", _role(last, key)
@@ -67,12 +68,21 @@ def _since_facts(last: Event, versions: Versions, cut: Cut) -> Iterator[tuple[st
     yield "new-synced-since", "yes" if kept and any(e.subject == kept for e in later) else "no"
 
 
-def _parent_logged(change: Event, directory: int, versions: Versions) -> bool:
-    """True if an fsync of the directory may have logged it in the transaction the change is part of."""
-    before = [e for e in versions.history.events if e.succeeded and e.begin_ns < change.end_ns]
-    commits = (e.begin_ns for e in before if e.op.name in ("sync", "syncfs") and e.end_ns < change.begin_ns)
-    since = max(commits, default=0)
-    return any(e.op.name == "fsync" and e.subject == directory and e.end_ns >= since for e in before)
+def _parent_logged(change: Event, directory: int, versions: Versions) -> str:
+    """Whether an fsync may have logged the directory in the transaction the change is part of."""
+    events = [e for e in versions.history.events if e.succeeded]
+    calls = [e for e in events if e.op.name in ("sync", "syncfs") and e.end_ns < change.begin_ns]
+    since = max((e.begin_ns for e in calls), default=0)
+    syncs = [e for e in events if e.op.name == "fsync" and e.end_ns >= since]
+    if any(e.subject == directory and e.begin_ns < change.end_ns for e in syncs):
+        return "yes"
+    moved = {
+        e.subject: e.begin_ns
+        for e in events
+        if e.op.name == "rename" and directory in (e.directory, e.directory2) and e.begin_ns < change.end_ns
+    }
+    beside = [e for e in syncs if e.subject != change.subject and e.end_ns >= change.begin_ns]
+    return "sibling" if any(moved.get(e.subject, e.end_ns) < e.begin_ns for e in beside) else "no"
 
 
 def _parent_moved(directory: int, versions: Versions, cut: Cut) -> bool:

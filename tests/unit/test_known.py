@@ -312,6 +312,14 @@ def test_an_unlinked_name_is_back_only_if_its_directory_was_logged(before: str, 
     assert (label.violation.kind, label.known) == ("resurrected-name", known)
 
 
+@pytest.mark.parametrize(("beside", "known"), [("fsync f2", "0019"), ("fsync c", ""), ("chmod f2 700", "")])
+def test_an_unlinked_name_is_back_if_a_renamed_sibling_was_logged(beside: str, known: str) -> None:
+    history = "0-1 mkdir e\n2-3 create b\n4-5 link b e/a\n6-7 create f\n7-8 create c\n8-9 sync\n"
+    history += f"10-11 rename f f2\n12-20 {beside}\n13-14 unlink b\n21-22 fsync e/a"
+    label = file_under(Script(history), "btrfs", "b e e/a=b c f2=f")
+    assert (label.violation.kind, label.known) == ("resurrected-name", known)
+
+
 # ------------------------------------------------------------------------ 0009: an evicted directory
 
 EVICTED = """1-2 mkdir A
