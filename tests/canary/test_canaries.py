@@ -14,7 +14,7 @@ from fuzzer.writelog.canary import CANARIES
 
 pytestmark = pytest.mark.canary
 
-_BUDGET_S = 60
+_BUDGET_S = 120
 _REPRO_RUNS = 5
 _POINTS = {"weak-flush": ("--points", "subset")}
 """Where a canary shows that does not show at sync calls. Without them it takes many workloads."""
