@@ -86,12 +86,17 @@ def _may_have_logged(floors: Floors) -> bool:
     """
     committed_ns = max((begin for begin, _ in floors.everything), default=-1)
     return any(
-        event.op.is_durability_point
-        and event.op.name not in ("sync", "syncfs")
-        and floors.visible(event)
-        and event.end_ns >= committed_ns
+        _logs(event) and floors.visible(event) and event.end_ns >= committed_ns
         for event in floors.versions.history.events
     )
+
+
+def _logs(event: Event) -> bool:
+    """True if the op may log an inode. tmplink does with the file it has not linked yet, which promises
+    nothing of it: an fsync is what it may begin with."""
+    if event.op.name == "tmplink":
+        return event.op.text("fsync") == "yes"
+    return event.op.is_durability_point and event.op.name not in ("sync", "syncfs")
 
 
 def _witness(case: Case) -> Event | None:

@@ -65,6 +65,13 @@ ROWS = (
         unordered=(show("b"),),
     ),
     Row(
+        "a file fsynced before it got its name was logged as well",
+        "1-2 create a\n3-4 create b\n5-6 tmplink c 0 4096 fsync=yes",
+        (show("a b c"),),
+        (),
+        unordered=(show("a c"),),
+    ),
+    Row(
         "the log of btrfs ends with the next sync: order again",
         "1-2 create a\n3-4 fsync a\n5-6 sync\n7-8 create b\n9-10 create c",
         (show("a"), show("a b"), show("a b c")),
