@@ -121,9 +121,9 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
     if violation.rule == "kernel-log":
         yield from _trace_facts(crash.kernel_log)
     if violation.rule == "fsck":
-        yield "quota", _quota(evidence, crash.cut)
+        yield "quota", _asked(evidence, crash.cut, "quota", but="disable")
     if violation.rule in ("mountable", "kernel-log"):
-        yield "growfs", _growfs(evidence, crash.cut)
+        yield "growfs", _asked(evidence, crash.cut, "growfs")
     op, sync = evidence.event(violation.op), evidence.event(violation.sync)
     if op is not None:
         yield "op", op.op.name
@@ -175,17 +175,10 @@ def _evict(sync: Event, evidence: Evidence) -> str:
     return "asked" if slab or any(e.op.name in ("reclaim", "squeeze") for e in before) else "no"
 
 
-def _quota(evidence: Evidence, cut: Cut) -> str:
-    """Whether the workload had `asked` for quotas to be counted before the crash, else `no`."""
+def _asked(evidence: Evidence, cut: Cut, name: str, *, but: str = "") -> str:
+    """Whether the workload had `asked` for the op (its action not `but`) before the crash, else `no`."""
     before = [e for e in evidence.versions.history.events if e.begin_ns < cut.invoked_before_ns]
-    counted = any(e.op.name == "quota" and e.op.text("action") != "disable" for e in before)
-    return "asked" if counted else "no"
-
-
-def _growfs(evidence: Evidence, cut: Cut) -> str:
-    """Whether the workload had `asked` for a larger file system before the crash, else `no`."""
-    events = evidence.versions.history.events
-    asked = any(e.op.name == "growfs" and e.begin_ns < cut.invoked_before_ns for e in events)
+    asked = any(e.op.name == name and not (but and e.op.text("action") == but) for e in before)
     return "asked" if asked else "no"
 
 
