@@ -9,6 +9,7 @@ from fuzzer.campaign.lane import CrashLane
 from fuzzer.campaign.recover import SHALLOW, Depth, Look, depth_of, recover
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import View
+from fuzzer.triage.bucket import planted
 from fuzzer.triage.facts import Facts
 from fuzzer.writelog.crash import CrashState, Cut
 from fuzzer.writelog.format import Log
@@ -48,6 +49,12 @@ class Forbidden:
     known: str = ""
     facts: Facts = field(default_factory=dict)
     recoveries: tuple[Log, ...] = ()
+
+    def filed(self, fs: str, canary: str) -> tuple[str, str]:
+        """Bucket and known bug. What `canary` did is no known bug, however much it looks like one."""
+        if not canary:
+            return self.bucket, self.known
+        return planted(fs, self.judgement.violations[0], self.facts, canary), ""
 
     @property
     def rule_and_kind(self) -> tuple[str, str]:

@@ -25,7 +25,6 @@ from fuzzer.state.history import History, format_history, parse_history
 from fuzzer.state.tree import Tree
 from fuzzer.state.treefile import format_tree, parse_tree
 from fuzzer.state.view import View
-from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse as parse_workload
@@ -105,16 +104,17 @@ def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> 
     workload, first = execution.workload, forbidden.judgement.violations[0]
     state = format_recipe(forbidden.state) if forbidden.state else {}
     key = json.dumps([format_workload(workload), state, forbidden.bucket, origin.canary, first.found])
+    bucket, known = forbidden.filed(workload.fs, origin.canary)
     return Finding(
         id=f"{workload.fs}-{first.rule}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
-        bucket=planted(forbidden.bucket, origin.canary),
+        bucket=bucket,
         fs=workload.fs,
         oracle=first.rule,
         title=f"{first.subject}: promised {first.promised}; found {first.found}",
         ops=sum(1 for _ in workload.iter_ops()),
         violations=tuple(violation.to_json() for violation in forbidden.judgement.violations),
         facts=forbidden.facts,
-        known=forbidden.known,
+        known=known,
         **asdict(origin),
     )
 

@@ -23,7 +23,6 @@ from fuzzer.campaign.finding import (
 from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.smallest import smallest
 from fuzzer.state.recovery import Recovery
-from fuzzer.triage.bucket import planted
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.joined import base_image
 from fuzzer.writelog.points import Plan, parse_plan
@@ -40,7 +39,8 @@ class Attempt:
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        return tuple(planted(forbidden.bucket, self.canary) for forbidden in self.examination.forbidden)
+        fs = self.execution.workload.fs
+        return tuple(forbidden.filed(fs, self.canary)[0] for forbidden in self.examination.forbidden)
 
 
 def attempts(
@@ -65,7 +65,7 @@ def run_and_keep(
     first: dict[str, tuple[Execution, Forbidden]] = {}
     hits: Counter[str] = Counter()
     for attempt in attempts(lane, workload, times, plan, origin.canary, origin.contract):
-        hits.update(attempt.buckets)
+        hits.update(set(attempt.buckets))
         for bucket, forbidden in zip(attempt.buckets, attempt.examination.forbidden, strict=True):
             first.setdefault(bucket, (attempt.execution, forbidden))
         report(attempt)

@@ -33,7 +33,6 @@ from fuzzer.kernel.beacon import Beacon, Doing, kernel_stacks
 from fuzzer.kernel.children import Send, stop_signals
 from fuzzer.kernel.probe import missing
 from fuzzer.target.targets import Target
-from fuzzer.triage.bucket import planted
 from fuzzer.triage.reduce import reduce_finding
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.crash import NO_FAULTS
@@ -171,8 +170,8 @@ class _Worker:
         for forbidden in examination.forbidden:
             self.kept[forbidden.bucket] += 1
             if self.kept[forbidden.bucket] > EXAMPLES_PER_BUCKET:
-                bucket = planted(forbidden.bucket, self.options.canary)
-                self._send(event="hit", bucket=bucket, known=forbidden.known, descends=descends)
+                bucket, known = forbidden.filed(execution.workload.fs, self.options.canary)
+                self._send(event="hit", bucket=bucket, known=known, descends=descends)
                 continue
             retry = Reexamination(self.lane, execution, faults, self.options.origin.contract)
             small = smallest(retry, forbidden)

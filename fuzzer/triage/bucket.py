@@ -86,6 +86,6 @@ def _done(facts: Facts) -> str:
     return facts.get("promised") or _OPS.get(op, op) or unwritten
 
 
-def planted(bucket: str, canary: str) -> str:
-    """The bucket of what is found while `canary` is planted: two of them never share one."""
-    return f"{bucket}/planted:{canary}" if canary else bucket
+def planted(fs: str, violation: Violation, facts: Facts, canary: str) -> str:
+    """The bucket of what `canary` did: never one of a known bug, and two canaries never share one."""
+    return f"{bucket_of(fs, violation, facts, known='')}/planted:{canary}"

@@ -26,7 +26,6 @@ from fuzzer.campaign.finding import (
 )
 from fuzzer.campaign.lane import Lane
 from fuzzer.errors import InputError
-from fuzzer.triage.bucket import planted
 from fuzzer.triage.dossier import load_dossier
 from fuzzer.triage.minimize import Minimizer, load_progress, save_progress, tidy
 from fuzzer.triage.sequential import Rate
@@ -84,7 +83,7 @@ class _Runner:
             self.lane, execution, plan, facts.canary, contract=facts.contract, care=self.care
         )
         for forbidden in examination.forbidden:
-            if planted(forbidden.bucket, facts.canary) == facts.bucket:
+            if forbidden.filed(facts.fs, facts.canary)[0] == facts.bucket:
                 self.last = (format_workload(workload), execution, forbidden)
                 return True
         return False

@@ -12,12 +12,14 @@ from oracle_bugs import BUGS, Bug
 from oracle_disk import Btrfs
 from oracle_runner import Runner
 
+from fuzzer.campaign.examiner import Forbidden
+from fuzzer.state.recovery import Recovery
 from fuzzer.triage.bucket import Label, bucket_of, label, planted
 from fuzzer.triage.facts import Crash, Evidence
 from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import Flag
 from fuzzer.writelog.superblock import BTRFS_SUPER_OFFSET
-from oracles import Violation, build_versions
+from oracles import Judgement, Violation, build_versions
 
 FINDINGS_PER_BUG = 5
 _SEEDS = 60
@@ -145,8 +147,17 @@ def test_a_bucket_is_one_line(facts: dict[str, str], known: str, bucket: str) ->
 
 
 def test_planted_bugs_have_buckets_of_their_own() -> None:
-    assert planted("xfs/data/old-data", "") == "xfs/data/old-data"
-    assert planted("xfs/data/old-data", "drop-flush") != planted("xfs/data/old-data", "lose-block")
+    flush, block = (planted("xfs", _violation("old-data"), {}, name) for name in ("drop-flush", "lose-block"))
+    assert flush == "xfs/data/old-data/planted:drop-flush"
+    assert flush != block
+
+
+def test_what_a_canary_did_is_no_known_bug() -> None:
+    """It was seen: a lost flush looks like 0001, and the campaign said that it had found nothing."""
+    first = _violation("old-data")
+    seen = Forbidden(None, Judgement((first,), 1, 0), Recovery(), bucket="xfs/known/0002", known="0002")
+    assert seen.filed("xfs", "") == ("xfs/known/0002", "0002")
+    assert seen.filed("xfs", "drop-flush") == (planted("xfs", first, {}, "drop-flush"), "")
 
 
 def test_the_order_violations_come_in_does_not_matter() -> None:
