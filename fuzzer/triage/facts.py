@@ -141,7 +141,7 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from tail_facts(violation, op, evidence.versions, crash.cut)
     if op is not None and violation.rule == "size":
         yield "reserved", _reserved(op, evidence)
-    if violation.name:
+    if violation.name or violation.kind == "lost-inode":
         yield from name_facts(violation, evidence.versions, crash.cut)
     if violation.kind in ("misplaced-data", "foreign-data"):
         yield from short_facts(violation, evidence.versions)

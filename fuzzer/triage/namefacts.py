@@ -16,9 +16,11 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
 
     `synced-since`: which files sync calls that returned after that last change were of. `parent-logged`:
     the name's directory was fsynced between the last whole commit and the promised change (`yes`), or a
-    file renamed in it was, which logs it too, after the change began (`sibling`).
+    file renamed in it was, which logs it too, after the change began (`sibling`). `synced`: the call that
+    promised was of the file itself (`self`), of one that was renamed and had this name before (`former`),
+    or of another (`other`).
     """
-    key = (violation.inode, violation.name)
+    key = _key(violation, versions)
     found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
     if not found:
         return
@@ -28,12 +30,29 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
         yield "promised", _role(promised, key)
         following = next((e for e in found if e.begin_ns > promised.begin_ns), None)
         yield "left", _role(following, key) if following else "not"
-        yield "parent-logged", _parent_logged(promised, violation.inode, versions)
+        yield "parent-logged", _parent_logged(promised, key[0], versions)
+        yield "synced", _synced(promised, found, versions.history.by_id.get(violation.sync))
     if shown is not None:
         yield "shown", _role(shown, key)
     yield "last", _role(last, key)
     yield from _since_facts(last, versions, cut)
-    yield "parent", "moved" if _parent_moved(violation.inode, versions, cut) else "stayed"
+    yield "parent", "moved" if _parent_moved(key[0], versions, cut) else "stayed"
+
+
+def _key(violation: Violation, versions: Versions) -> NameKey:
+    """The name a violation is about: of an inode that no name leads to, the one it was made with."""
+    born = versions.history.by_id.get(violation.op)
+    if violation.name or born is None:
+        return violation.inode, violation.name
+    return touched_names(born)[-1]
+
+
+def _synced(promised: Event, found: list[Event], sync: Event | None) -> str:
+    """Whose sync call promised what `promised` did to the name that `found` changed."""
+    if sync is not None and sync.subject == promised.subject:
+        return "self"
+    left = {e.subject for e in found if e.op.name == "rename" and e.begin_ns < promised.begin_ns}
+    return "former" if sync is not None and sync.subject in left else "other"
 
 
 def _role(event: Event, key: NameKey) -> str:

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.kernel
 
 _CRASHES = Path(__file__).resolve().parents[2] / "crashes"
 _RUNS = 3
-_REPRODUCIBLE = ("0001", "0002", "0004", "0005", "0006", "0007", "0008", "0009")
+_REPRODUCIBLE = (
+    "0001", "0002", "0004", "0005", "0006", "0007", "0008", "0009", "0012", "0015", "0017", "0020",
+)  # fmt: skip
 """0003 would take the machine down."""
 
 

@@ -320,6 +320,20 @@ def test_an_unlinked_name_is_back_if_a_renamed_sibling_was_logged(beside: str, k
     assert (label.violation.kind, label.known) == ("resurrected-name", known)
 
 
+@pytest.mark.parametrize(
+    ("before", "synced", "known"),
+    [("fsync d", "d/bar", "0020"), ("chmod d 700", "d/bar", ""), ("fsync d", "d/foo", "")],
+)
+def test_a_file_at_an_old_name_is_lost_only_if_the_directory_was_logged(
+    before: str, synced: str, known: str
+) -> None:
+    """And only by the promise of the renamed file: its own fsync saves it."""
+    history = f"0-1 mkdir d\n2-3 create d/foo\n4-5 sync\n6-7 {before}\n"
+    history += f"8-9 rename d/foo d/bar\n10-11 create d/foo as=n\n12-13 fsync {synced}"
+    label = file_under(Script(history), "btrfs", "d d/bar=d/foo")
+    assert (label.violation.kind, label.known) == ("missing-name", known)
+
+
 # ------------------------------------------------------------------------ 0009: an evicted directory
 
 EVICTED = """1-2 mkdir A
