@@ -70,5 +70,9 @@ def test_a_planted_bug_is_minimized(fs: str, tmp_path: Path) -> None:
     assert minimized.finding.reproduced == tuple(last)
     print(f"{fs}: {result}\n{text.decode()}")  # noqa: T201
 
-    status, (again,), _ = _powercut("minimize", str(found[0]["id"]), "--json", cwd=tmp_path)
-    assert int(str(again["runs"])) <= int(str(result["runs"])) + 20, "only its rate is measured again"
+    # Its rate is measured again, which may take some back: how often it shows depends on the machine's load.
+    accepted = " ops ("
+    assert accepted in said
+    status, (again,), said = _powercut("minimize", str(found[0]["id"]), "--json", cwd=tmp_path)
+    assert again["done"] is True
+    assert accepted not in said, "nothing more is tried"
