@@ -27,7 +27,7 @@ from fuzzer.cli.options import FILESYSTEMS, directory_option, json_option, targe
 from fuzzer.cli.there import run_there
 from fuzzer.errors import ExitCode
 from fuzzer.kernel.probe import require
-from fuzzer.target.build import CONFIG
+from fuzzer.target.build import VARIANTS
 from fuzzer.target.targets import Target
 from fuzzer.triage.bisect import Question, bisect_script
 from fuzzer.triage.campaignreport import html_campaign
@@ -220,7 +220,8 @@ def bisect_command(finding: str, directory: Path, as_json: bool) -> None:
     small, whole = place / MINIMIZED, load_facts(place)
     facts = load_facts(small) if (small / "finding.json").exists() else whole
     workload = place / "minimized.workload"
-    path = place / "bisect.sh"
+    path, config = place / "bisect.sh", place / "bisect.config"
+    config.write_text(VARIANTS["plain"].settings())
     text = bisect_script(
         Question(
             finding=whole.id,
@@ -230,7 +231,7 @@ def bisect_command(finding: str, directory: Path, as_json: bool) -> None:
             points=whole.points or "fsync",
             contract=whole.contract,
             workload=workload if workload.exists() else place / "repro.workload",
-            config=CONFIG,
+            config=config,
             powercut=Path(sys.argv[0]).resolve(),
             script=path,
         )

@@ -25,22 +25,56 @@ TOOLS = (
     *("gcc", "make", "flex", "bison", "bc", "libelf-dev", "libssl-dev", "perl", "patch", "tar", "xz-utils"),
     *("cpio", "kmod"),
 )
-VARIANTS = {
-    "plain": "",
-    "kasan": "CONFIG_KASAN=y\nCONFIG_KASAN_GENERIC=y\nCONFIG_KASAN_INLINE=y\nCONFIG_KASAN_VMALLOC=y\n",
-    "lockdep": "CONFIG_PROVE_LOCKING=y\nCONFIG_DEBUG_ATOMIC_SLEEP=y\n",
-}
 KNOWN_BUGS = "known-bugs"
 """Name of the plain kernel; other variants are `known-bugs-VARIANT`."""
-
-CONFIG = Path(__file__).with_name("kernel.config")
-"""What a kernel for a guest has to have."""
 _SWITCHES = "switches.patch"
 _BUG = re.compile(r"^\+POWERCUT_BUG\((\w+)\)", re.MULTILINE)
 _TOUCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
 _APT_S, _UNPACK_S, _MAKE_S = 900.0, 900.0, 4 * 3600.0
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a kernel is built for. `arguments` and `goal` are make's, `image` is what that makes."""
+
+    kind: str
+    """As `Kernel.kind`; also the name of the file with the settings that only this machine has."""
+    arguments: tuple[str, ...]
+    goal: str
+    image: str
+
+    def settings(self) -> str:
+        """What a kernel for such a guest has to have."""
+        here = Path(__file__).parent
+        return "".join((here / f"{name}.config").read_text() for name in ("kernel", self.kind))
+
+
+_PC = Machine("qemu", ("ARCH=x86_64",), "bzImage", "arch/x86/boot/bzImage")
+_PROCESS = Machine("uml", ("ARCH=um", "SUBARCH=x86_64"), "linux", "linux")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to build the same source; `more` settings than its machine needs."""
+
+    machine: Machine
+    more: str = ""
+
+    def settings(self) -> str:
+        """Its configuration, as KCONFIG_ALLCONFIG takes it."""
+        return self.machine.settings() + self.more
+
+
+VARIANTS = {
+    "plain": Variant(_PC),
+    "uml": Variant(_PROCESS),
+    "kasan": Variant(
+        _PC, "CONFIG_KASAN=y\nCONFIG_KASAN_GENERIC=y\nCONFIG_KASAN_INLINE=y\nCONFIG_KASAN_VMALLOC=y\n"
+    ),
+    "lockdep": Variant(_PC, "CONFIG_PROVE_LOCKING=y\nCONFIG_DEBUG_ATOMIC_SLEEP=y\n"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +100,30 @@ def patches(corpus: Path | None = None) -> tuple[Patch, ...]:
 
 
 def build(variant: str, *, jobs: int, say: Say) -> Kernel:
-    """Build a bzImage and put it into the store; seconds when nothing changed, else minutes."""
+    """Build a kernel and put it into the store; seconds when nothing changed, else minutes."""
     started = time.monotonic()
     name = KNOWN_BUGS if variant == "plain" else f"{KNOWN_BUGS}-{variant}"
-    wanted = patches()
+    wanted, chosen = patches(), VARIANTS[variant]
+    machine = chosen.machine
     _install_tools(say)
     version = _package_version()
     source = _patched_source(version, wanted, say)
     objects = cache_directory() / "build" / f"{name}-{version}"
     objects.mkdir(parents=True, exist_ok=True)
-    make = ("nice", "-n", "10", "make", "-s", "-C", str(source), f"O={objects}", "ARCH=x86_64", f"-j{jobs}")
-    _configure(make, objects, VARIANTS[variant])
+    make = ("nice", "-n", "10", "make", "-s", "-C", str(source), f"O={objects}", *machine.arguments)
+    _configure(make, objects, chosen.settings())
     say(f"compiling {name} with {jobs} jobs (the first time it takes about 11 minutes of processor time)")
-    run((*make, "bzImage"), timeout_s=_MAKE_S)
+    run((*make, f"-j{jobs}", machine.goal), timeout_s=_MAKE_S)
     release = run((*make, "kernelrelease"), timeout_s=60).stdout.strip()
     directory = store() / name
     directory.mkdir(parents=True, exist_ok=True)
-    image = directory / "bzImage"
-    shutil.copyfile(objects / "arch/x86/boot/bzImage", image)
+    image = directory / Path(machine.image).name
+    # A guest may be running it: what it runs stays, under no name.
+    image.unlink(missing_ok=True)
+    shutil.copy(objects / machine.image, image)
     kernel = Kernel(
         name=name,
-        kind="qemu",
+        kind=machine.kind,
         image=str(image),
         release=release,
         bugs=tuple(bug for patch in wanted for bug in patch.bugs),
@@ -166,13 +203,13 @@ def _patched_source(version: str, wanted: Sequence[Patch], say: Say) -> Path:
 # ---------------------------------------------------------------------------------------------- config
 
 
-def _configure(make: Sequence[str], objects: Path, more: str) -> None:
+def _configure(make: Sequence[str], objects: Path, settings: str) -> None:
     """Everything that is not asked for is off, which is what makes the build short."""
     wanted = objects / "wanted.config"
-    wanted.write_text(CONFIG.read_text() + more)
+    wanted.write_text(settings)
     run((*make, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig"), timeout_s=600)
     got = set((objects / ".config").read_text().splitlines())
-    refused = [line for line in _settings(wanted.read_text()) if line not in got]
+    refused = [line for line in _settings(settings) if line not in got]
     if refused:
         raise InfrastructureError(f"the configuration does not take {', '.join(refused)}")
 

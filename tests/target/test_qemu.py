@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import InfrastructureError, LostWorkerError, PowercutError
-from fuzzer.target.build import KNOWN_BUGS, patches
+from fuzzer.target.build import KNOWN_BUGS
 from fuzzer.target.kernels import find_kernel
 from fuzzer.target.machine import Guest, Plan, open_guest
 
@@ -71,7 +71,7 @@ def test_guest_has_what_a_campaign_needs(guest: Guest) -> None:
 
 
 def test_bugs_are_switched_on_for_one_command(guest: Guest) -> None:
-    bugs = [bug for patch in patches() for bug in patch.bugs]
+    bugs = find_kernel(KNOWN_BUGS).bugs
     script = "cat /sys/module/*/parameters/powercut_* | grep -c Y"
     on = guest.run(["sh", "-c", script], timeout_s=RUN_S, switches=dict.fromkeys(bugs, "1"))
     off = guest.run(["sh", "-c", script], timeout_s=RUN_S)

@@ -10,7 +10,7 @@ import pytest
 from fuzzer.campaign.corpus import workload_of
 from fuzzer.errors import InputError
 from fuzzer.target import initramfs, kernels
-from fuzzer.target.build import KNOWN_BUGS, patches
+from fuzzer.target.build import KNOWN_BUGS, VARIANTS, patches
 from fuzzer.target.kernels import Kernel, find_kernel, known_kernels, save
 
 
@@ -37,6 +37,16 @@ def test_patches_touch_only_what_they_say() -> None:
         line for patch in patches() for line in patch.text.splitlines() if line.startswith("--- /dev/null")
     ]
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_what_a_crash_test_needs(variant: str) -> None:
+    """File systems, recorders and the way in; no setting twice, which would leave it to the order."""
+    lines = [line for line in VARIANTS[variant].settings().splitlines() if not line.startswith("#")]
+    names = [line.partition("=")[0] for line in lines]
+    assert len(set(names)) == len(names)
+    way_in = "CONFIG_HOSTFS=y" if VARIANTS[variant].machine.kind == "uml" else "CONFIG_9P_FS=y"
+    assert {"CONFIG_BTRFS_FS=y", "CONFIG_XFS_FS=y", "CONFIG_DM_LOG_WRITES=y", way_in} <= set(lines)
 
 
 def test_kernels_are_found_by_name_and_by_path(cache: Path) -> None:
