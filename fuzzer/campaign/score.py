@@ -17,6 +17,8 @@ from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recording import load_hits, load_recording
 from fuzzer.errors import LostWorkerError
 from fuzzer.target.machine import Guest, Pending, Plan, open_guest
+from fuzzer.workload.text import format as format_workload
+from fuzzer.workload.text import parse_bytes
 from fuzzer.writelog.points import parse_plan
 
 RECORDER = "fuzzer.campaign.recording"
@@ -48,19 +50,23 @@ def score(
     plan: Plan,
     workload: Path,
     *,
+    fs: str,
     on: bool,
     time_s: float,
     enough: int,
     say: Callable[[str], None],
 ) -> Score:
-    """Run a workload with its bug on or off until `enough` runs had findings, or `time_s` is over."""
+    """Run a workload with its bug on or off until `enough` runs had findings, or `time_s` is over.
+
+    It runs on `fs`.
+    """
     started = time.monotonic()
     directory = lane.directory / "score"
     directory.mkdir()
     bug, tally = workload.stem, _Tally()
     try:
         with open_guest(plan, exchange=directory) as guest:
-            pending = _start(guest, directory, workload, {bug: "1"} if on else {}, time_s)
+            pending = _start(guest, directory, workload, fs, {bug: "1"} if on else {}, time_s)
             for place in _recordings(directory, pending, started + time_s):
                 tally.hits = load_hits(place).get(bug, 0)
                 tally.add(_examine(lane, place), time.monotonic() - started)
@@ -105,8 +111,12 @@ class _Tally:
         self.add(("guest-lost",), now_s)
 
 
-def _start(guest: Guest, directory: Path, workload: Path, switches: dict[str, str], time_s: float) -> Pending:
-    argv = ("python", "-m", RECORDER, str(directory), str(_MANY), str(workload.resolve()))
+def _start(
+    guest: Guest, directory: Path, workload: Path, fs: str, switches: dict[str, str], time_s: float
+) -> Pending:
+    bound = directory / workload.name
+    bound.write_text(format_workload(parse_bytes(workload.read_bytes(), str(workload)).with_fs(fs)))
+    argv = ("python", "-m", RECORDER, str(directory), str(_MANY), str(bound.resolve()))
     return guest.start(argv, timeout_s=time_s, switches=switches)
 
 

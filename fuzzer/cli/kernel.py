@@ -14,7 +14,7 @@ from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.score import format_scores, score
 from fuzzer.cli.options import Duration, directory_option, json_option
 from fuzzer.errors import ExitCode, InputError
-from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes
+from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes, patches
 from fuzzer.target.build import build as build_kernel
 from fuzzer.target.fetch import PACKAGES
 from fuzzer.target.fetch import fetch as fetch_kernel
@@ -131,11 +131,14 @@ def score_command(
     if unknown:
         raise InputError(f"{found.name} has no bug {min(unknown)}", hint=f"it has {', '.join(found.bugs)}")
     plan, scores = found.plan(cpus=2, memory_mib=3072), []
+    fs_of = {bug: patch.fs for patch in patches() for bug in patch.bugs}
     with open_lane("auto") as lane:
         for bug in bugs or found.bugs:
             workload = workload_of(bug)
             for on, seconds in ((True, time_s), (False, off_s)):
-                one = score(lane, plan, workload, on=on, time_s=seconds, enough=enough, say=_say)
+                one = score(
+                    lane, plan, workload, fs=fs_of[bug], on=on, time_s=seconds, enough=enough, say=_say
+                )
                 scores.append(one)
                 if as_json:
                     click.echo(json.dumps(asdict(one)))

@@ -88,6 +88,11 @@ class Patch:
     def bugs(self) -> tuple[str, ...]:
         return tuple(name.replace("_", "-") for name in _BUG.findall(self.text))
 
+    @property
+    def fs(self) -> str:
+        """The file system whose bugs it switches; of code that many use, xfs is the one of ours."""
+        return "btrfs" if any(name.startswith("fs/btrfs/") for name in _TOUCHED.findall(self.text)) else "xfs"
+
 
 def patches(corpus: Path | None = None) -> tuple[Patch, ...]:
     """Our patches, the one all others need first; InputError without a checkout's corpus."""

@@ -14,16 +14,18 @@ from fuzzer.target.kernels import find_kernel
 pytestmark = [pytest.mark.target, pytest.mark.rediscovery]
 
 
-@pytest.mark.parametrize("bug", ["failed-write-vs-mmap-store", "page-release-vs-fast-fsync"])
-def test_found_on_and_silent_off(bug: str) -> None:
+@pytest.mark.parametrize(
+    ("bug", "fs"), [("failed-write-vs-mmap-store", "xfs"), ("page-release-vs-fast-fsync", "btrfs")]
+)
+def test_found_on_and_silent_off(bug: str, fs: str) -> None:
     try:
         plan = find_kernel(KNOWN_BUGS).plan(cpus=2, memory_mib=3072)
     except PowercutError as error:
         pytest.skip(f"{error} ({error.hint})")
     workload = workload_of(bug)
     with open_lane("auto") as lane:
-        on = score(lane, plan, workload, on=True, time_s=600, enough=1, say=print)
-        off = score(lane, plan, workload, on=False, time_s=on.seconds + 60, enough=1, say=print)
+        on = score(lane, plan, workload, fs=fs, on=True, time_s=600, enough=1, say=print)
+        off = score(lane, plan, workload, fs=fs, on=False, time_s=on.seconds + 60, enough=1, say=print)
     assert on.found
     assert on.hits
     assert off.runs
