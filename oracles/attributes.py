@@ -122,8 +122,19 @@ def _makers(
     return [
         v.event
         for v in visible
-        if v.value is not None and found in (v.value, v.value & kept) and v.event.end_ns >= _floor(newest)
+        if v.value is not None and found in (v.value, v.value & kept) and _is_as_late(file, v, newest)
     ]
+
+
+def _is_as_late(file: FileVersions, version: ValueVersion, newest: ValueVersion | None) -> bool:
+    """True if the version may have come after the youngest durable one, or is it.
+
+    What an inode began with came before all else, even if the call that made it had not returned yet
+    when somebody who had found it by its name changed it.
+    """
+    if newest and version.event is file.born is not newest.event:
+        return False
+    return version.event.end_ns >= _floor(newest)
 
 
 def _has_chown(case: Case, file: FileVersions) -> bool:

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzzer.state.history import Event
-from fuzzer.state.stamps import ZERO
+from fuzzer.state.stamps import ZERO, Run
 from fuzzer.state.tree import Node
 from fuzzer.workload.ops import WORD_BYTES
 from oracles.case import Case, Rule
-from oracles.data import may_be_undone_by_mapping
+from oracles.data import edges_of, may_be_undone_by_mapping, split
 from oracles.file_versions import FileVersions, SizeVersion, Source
 from oracles.size import size_givers
 from oracles.verdict import Violation
@@ -43,9 +43,21 @@ def check_extension(case: Case) -> Iterator[Violation]:
         if low is None:
             continue
         case.tally.judged += 1
-        zeros = next((run for run in node.runs if run.op == ZERO and run.end > low), None)
-        if zeros:
-            yield _broken(case, path, node, givers[0].event, max(zeros.start, low))
+        since_ns = min(giver.event.begin_ns for giver in givers)
+        zeros = (
+            max(run.start, low)
+            for run in _zeros(file, node)
+            if run.end > low and not _may_be_zeroed(case, file, max(run.start, low), run.end, since_ns)
+        )
+        first = next(zeros, None)
+        if first is not None:
+            yield _broken(case, path, node, givers[0].event, first)
+
+
+def _zeros(file: FileVersions, node: Node) -> Iterator[Run]:
+    """Zeroes, in pieces that each op put something at all of, or at nothing of."""
+    edges = edges_of(file)
+    return (piece for run in node.runs if run.op == ZERO for piece in split(run, edges))
 
 
 def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeVersion]) -> int | None:
@@ -61,13 +73,9 @@ def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeV
     else:
         sector = (node.size - 1) // _SECTOR_BYTES * _SECTOR_BYTES
         low = max(sector, *(giver.event.op.number("off") for giver in givers))
-        since_ns = min(giver.event.begin_ns for giver in givers)
-        if low + WORD_BYTES > node.size:
-            case.tally.skip("the size lies in a gap before a write")
-        elif any(True for _ in _zeroed(case, file, low, node.size, since_ns)):
-            case.tally.skip("an op may have zeroed the end, or cloned zeroes there")
-        else:
+        if low + WORD_BYTES <= node.size:
             return low
+        case.tally.skip("the size lies in a gap before a write")
     return None
 
 
@@ -75,13 +83,16 @@ def _wrote_in_part(case: Case, file: FileVersions) -> bool:
     return any(not v.sure and v.event.returned and case.floors.visible(v.event) for v in file.data)
 
 
-def _zeroed(case: Case, file: FileVersions, start: int, end: int, since_ns: int) -> Iterator[Event]:
-    """The ops that may have put zeroes in [start, end) and were not over at `since_ns`."""
-    for version in file.data:
-        meets = version.start < end and version.end > start
-        later = case.floors.visible(version.event) and version.event.end_ns >= since_ns
-        if version.source is not Source.WRITE and meets and later:
-            yield version.event
+def _may_be_zeroed(case: Case, file: FileVersions, start: int, end: int, since_ns: int) -> bool:
+    """True if an op that was not over at `since_ns` may have put zeroes in [start, end), or cloned them."""
+    return any(
+        version.source is not Source.WRITE
+        and version.start < end
+        and version.end > start
+        and case.floors.visible(version.event)
+        and version.event.end_ns >= since_ns
+        for version in file.data
+    )
 
 
 def _broken(case: Case, path: str, node: Node, giver: Event, offset: int) -> Violation:

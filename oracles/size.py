@@ -119,14 +119,27 @@ class _Sizes:
         """True if the op may have left the size at `size`: finished, or half done and not durable."""
         if version.value in (size, END_OF_FILE):
             # END_OF_FILE: a clone of everything there was, whose length the history does not know
-            return True
+            return not self._was_inside(version)
         if size % _PARTIAL_UNIT or not size:
             return False
         # Also inside the gap between the old end and the write: its zeroes are written back like data.
         # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
         grows = size < version.value
         stops = self._case.profile.stepwise_truncate and not version.raises and size < self._largest
-        return (grows or stops) and self.sync(version) is None
+        return (grows or stops) and self.sync(version) is None and not self._was_inside(version)
+
+    def _was_inside(self, version: SizeVersion) -> bool:
+        """True for a write into a file that surely was as large when it began: it left the size alone, and
+        where that had got to on disk is a matter of the ops that made it so large."""
+        if not version.raises:
+            return False
+        began_ns, ended_ns, value = version.event.begin_ns, version.event.end_ns, version.value
+        cuts = (v for v in self.versions if not v.raises and v.value < value and v.event.begin_ns <= ended_ns)
+        cut_ns = max((v.event.end_ns for v in cuts), default=-1)
+        return any(
+            v.sure and v.value >= value and cut_ns < v.event.begin_ns and v.event.end_ns < began_ns
+            for v in self.versions
+        )
 
 
 def _broken_floor(sizes: _Sizes, givers: list[SizeVersion], size: int) -> _Broken | None:

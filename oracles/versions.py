@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fuzzer.state.history import FOREVER, Event, History
@@ -56,7 +57,8 @@ class Versions:
     name_events: list[Event] = field(default_factory=list)
     """Namespace ops that (may) have had an effect, in order of their start."""
     gone_ns: dict[tuple[int, NameKey], int] = field(default_factory=dict)
-    """(op, name): until when the name surely was as the op left it; the op's begin if it raced."""
+    """(op, name): until when the name surely was as the op left it; the op's begin if it raced. A rename
+    that surely did nothing is passed over."""
     raced: set[int] = field(default_factory=set)
     """Ids of namespace ops that overlapped another op on one of their names: the inodes they looked up
     may not be those they worked on."""
@@ -155,17 +157,30 @@ def _find_races(versions: Versions) -> None:
     for event in versions.name_events:
         for key in set(touched_names(event)):
             touching[key].append(event)
+    raced_here = {(event.id, key) for key, group in touching.items() for event in _raced_in(versions, group)}
     for key, group in touching.items():
-        latest = group[0]
-        for event, following in zip(group, [*group[1:], None], strict=True):
-            # In order of their start, an op that any earlier one overlaps is overlapped by the one of
-            # them that ends last; an op that overlaps any later one overlaps the next.
-            raced = event is not latest and overlaps(latest, event)
-            if raced:
-                versions.raced |= {latest.id, event.id}
-            gone_ns = following.begin_ns if following else FOREVER
-            versions.gone_ns[event.id, key] = event.begin_ns if raced else gone_ns
-            latest = max(latest, event, key=lambda e: e.end_ns)
+        gone_ns = FOREVER
+        for event in reversed(group):
+            versions.gone_ns[event.id, key] = event.begin_ns if (event.id, key) in raced_here else gone_ns
+            if event.id in versions.raced or not _does_nothing(event):
+                gone_ns = event.begin_ns
+
+
+def _raced_in(versions: Versions, group: list[Event]) -> Iterator[Event]:
+    """The ops on one name, in order of their start, that an earlier one overlapped; notes both."""
+    latest = group[0]
+    for event in group[1:]:
+        # An op that any earlier one overlaps is overlapped by the one of them that ends last; an op that
+        # overlaps any later one overlaps the next.
+        if overlaps(latest, event):
+            versions.raced |= {latest.id, event.id}
+            yield event
+        latest = max(latest, event, key=lambda e: e.end_ns)
+
+
+def _does_nothing(event: Event) -> bool:
+    """True for a rename between two names of one inode: both stay (rename(2); vfs_rename in fs/namei.c)."""
+    return event.op.name == "rename" and event.subject == event.other != 0
 
 
 def _find_lives(versions: Versions) -> None:
@@ -222,6 +237,9 @@ def _last_name(event: Event, key: str) -> str:
 
 def _birth(versions: Versions, event: Event) -> None:
     """Only create and tmplink know the inode from a descriptor; the others look the name up afterwards."""
+    key = (event.directory, _last_name(event, "path"))
+    if _found_it_taken(versions, key, event):
+        return
     told = event.op.name in ("create", "tmplink") or event.id not in versions.raced
     inode = event.subject if event.subject and told else UNKNOWN
     if inode != UNKNOWN:
@@ -233,7 +251,6 @@ def _birth(versions: Versions, event: Event) -> None:
             file.owners.append(ValueVersion(event, ROOT_OWNER))
         if event.op.name == "tmplink":
             add_first_data(file, event)
-    key = (event.directory, _last_name(event, "path"))
     versions.names[key].append(NameVersion(event, inode, event.returned))
 
 
@@ -250,7 +267,17 @@ def _first_modes(event: Event) -> tuple[int, ...]:
 
 def _link(versions: Versions, event: Event) -> None:
     key = (event.directory, _last_name(event, "to"))
-    versions.names[key].append(NameVersion(event, event.subject or UNKNOWN, event.returned))
+    if not _found_it_taken(versions, key, event):
+        versions.names[key].append(NameVersion(event, event.subject or UNKNOWN, event.returned))
+
+
+def _found_it_taken(versions: Versions, key: NameKey, event: Event) -> bool:
+    """True if the op was cut short, and cannot have made the name: it was taken all the while."""
+    if event.returned or event.id in versions.raced:
+        return False
+    # Nothing overlapped it, so it found what the op before it had left.
+    before = versions.names[key][-1:]
+    return bool(before) and before[0].sure and before[0].inode != 0
 
 
 def _removal(versions: Versions, event: Event) -> None:
@@ -264,12 +291,13 @@ def _rename(versions: Versions, event: Event) -> None:
     new_key = (event.directory2, _last_name(event, "to"))
     exchange = event.op.text("flags") == "exchange"
     clear = event.id not in versions.raced
-    if clear and event.subject and event.subject == event.other and not exchange:
-        # rename(2): two names of one inode: nothing happens, both stay.
+    if clear and _does_nothing(event):
         return
     needed = (old_key, new_key) if exchange else (old_key,)
     if clear and not event.returned and not all(may_be_at(versions, key, event) for key in needed):
         return  # there was nothing to move
+    if event.op.text("flags") == "noreplace" and _found_it_taken(versions, new_key, event):
+        return
     moved = event.subject if clear and event.subject else UNKNOWN
     left = (event.other if clear and event.other else UNKNOWN) if exchange else 0
     sure = event.returned and clear

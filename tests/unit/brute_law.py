@@ -10,7 +10,9 @@ a sync call that returned before the cut, was invoked after the op had returned,
   and the removal of others; a binding must have stayed until the call was done (btrfs logs the names
   an inode has). An exchange is covered by sync alone. A rename shows at both of its names or at none;
   on btrfs not if it goes to another directory (fstests generic/335), nor an exchange: the log
-  holds the names an inode has, not those it had. But it is not at both, nor lost.
+  holds the names an inode has, not those it had. But it is not at both, nor lost. A file that comes
+  by half of an exchange, and was never made durable itself, leaves nothing there: replay takes the old
+  name from the one that is logged (unlink_old_inode_refs in fs/btrfs/tree-log.c).
 - Data: sync, fsync, fdatasync, and the op's own O_DSYNC. One op is atomic within a block; on xfs
   overwrites may be torn at sectors. After a failed sync call nothing written before it is forced, nor
   anything of a file that has no name.
@@ -112,6 +114,8 @@ class Law:
         for number, changes in enumerate(effects[:limit]):
             for key, _, inode in changes:
                 histories[key].append((number, inode))
+                if len(changes) > 1 and inode and self._may_leave_a_hole(order[number], inode):
+                    histories[key].append((number, 0))
         floors, gone = self._name_floors(order, effects)
         found = set()
         for chosen in product(*histories.values()):
@@ -122,6 +126,11 @@ class Law:
             if late and lost and whole:
                 found.add(tuple((key, inode) for key, (_, inode) in shown.items()))
         return found
+
+    def _may_leave_a_hole(self, event: Event, inode: int) -> bool:
+        """True if half of an exchange may leave nothing where this file came to be."""
+        exchange = event.op.name == "rename" and event.op.text("flags") == "exchange"
+        return self.fs == "btrfs" and exchange and inode not in self.durable
 
     def _is_whole(
         self,

@@ -57,16 +57,6 @@ def _is_nameless_by_time(universe: Universe, shown: Shown) -> bool:
     return any(r.begin_ns < s.end_ns for r in removals for s in universe.law.syncs)
 
 
-def _may_have_been_refused(universe: Universe, shown: Shown) -> bool:
-    """A create never returned."""
-    return any(e.op.name == "create" and not e.returned for e in universe.tiny.history.events)
-
-
-def _did_nothing(universe: Universe, shown: Shown) -> bool:
-    """There is a rename between two names of one inode."""
-    return any(e.op.name == "rename" and e.subject == e.other != 0 for e in universe.tiny.history.events)
-
-
 def _is_mixed_in_a_race(universe: Universe, shown: Shown) -> bool:
     """Every piece of every block is legal for itself, and ops on the file overlapped or zeroed."""
     law = universe.law
@@ -89,13 +79,6 @@ def _truncate_races(universe: Universe, shown: Shown) -> bool:
     return any(cut is not e and _overlap(cut, e) for cut in cuts for e in (*ops, *law.syncs))
 
 
-def _may_be_a_gap(universe: Universe, shown: Shown) -> bool:
-    """A write begins where a file shown ends, or behind that."""
-    writes = [(e, e.op.number("off")) for e in universe.law.happened("write", "dwrite")]
-    sizes = {inode: file.size for inode, file in shown.files.items()}
-    return any(off >= sizes.get(e.subject, off + 1) for e, off in writes)
-
-
 def _overlap(one: Event, two: Event) -> bool:
     return one.begin_ns <= two.end_ns and two.begin_ns <= one.end_ns
 
@@ -107,20 +90,6 @@ OPEN_CELLS = (
         "ops that overlap on a name are judged name by name: which came first is not inferred from what the "
         "others returned, as the inode a look-up told may be another than the call met",
         _is_raced,
-    ),
-    OpenCell(
-        "create cut short",
-        frozenset({"names", "order"}),
-        "an op that never returned may have worked: that its name was taken, so that it cannot have, is not "
-        "inferred",
-        _may_have_been_refused,
-    ),
-    OpenCell(
-        "rename that did nothing",
-        frozenset({"names", "order"}),
-        "a rename between two names of one inode changes neither (rename(2)); one that overlaps a sync call "
-        "is counted as a change all the same, so what was there before is not promised",
-        _did_nothing,
     ),
     OpenCell(
         "block written in a race",
@@ -136,13 +105,6 @@ OPEN_CELLS = (
         "a size is checked against two durable changes at a time; three of which a truncate overlaps another "
         "(or the sync call) may contradict each other only together",
         _truncate_races,
-    ),
-    OpenCell(
-        "gap before a write",
-        frozenset({"extension"}),
-        "a write behind the size shown may have been under way with the zeroes before it on disk; that the "
-        "file was larger already, so that it left no gap, is not inferred",
-        _may_be_a_gap,
     ),
     OpenCell(
         "removal under way",

@@ -59,6 +59,23 @@ ROWS = (
         (_a("0:0-4096"), _a("0:0-8192 w:8192-12288")),
         ((_ZEROS, _a("0:0-12288")),),
     ),
+    Row(
+        "a write into what the file held already leaves no gap: the end is of those that made it so large",
+        _MADE + "w: 5-6 write a 0 8192\nv: 7-8 write a 4096 1024",
+        (_a("w:0-2560"), _a("w:0-4096"), _a("w:0-4096 v:4096-5120"), _a("0:0-512 w:512-2560")),
+        ((_ZEROS, _a("w:0-2048 0:2048-2560")), (_ZEROS, _a("0:0-4096"))),
+    ),
+    Row(
+        "it does if the file may have been cut off in between",
+        _MADE + "w: 5-6 write a 0 8192\n7-10 truncate a 0\nv: 9-12 write a 4096 1024",
+        (_a("0:0-2560"), _a("0:0-4096 v:4096-5120"), _a("")),
+    ),
+    Row(
+        "a truncate excuses the zeroes behind its size, and no others",
+        _MADE + "w: 5-6 write a 0 4096\n7-8 truncate a 3800",
+        (_a("w:0-3800"), _a("w:0-3800 0:3800-4096")),
+        ((_ZEROS, _a("w:0-3584 0:3584-3800 0:3800-4096")),),
+    ),
     *(
         Row(
             f"{op} may have set the size",

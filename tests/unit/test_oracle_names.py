@@ -198,6 +198,35 @@ NAMES = (
         (("names missing-name", show("b=a")),),
     ),
     Row(
+        "a rename that does nothing while fsync runs takes nothing of what was promised",
+        "1-2 create a\n3-4 link a b\n5-8 fsync a\n6-7 rename a b other=a",
+        (show("a b=a"),),
+        (("names missing-name", show("b=a")), ("names missing-name", show("a"))),
+    ),
+    Row(
+        "a create cut short cannot have taken a name that was there all the while",
+        "1-2 create a\n3-4 sync\n5-6 create b\n7-? create b as=c\n",
+        (show("a"), show("a b")),
+        (("names name-from-nowhere", show("a b=c")),),
+        cut_ns=9,
+    ),
+    Row(
+        "it can if the name may have been free for a while",
+        "1-2 create b\n3-4 sync\n5-? create b as=c\n6-? unlink b",
+        (show("b=c"), show("b"), show()),
+        cut_ns=9,
+    ),
+    *(
+        Row(
+            f"nor can a {op}, cut short",
+            f"1-2 create a\n3-4 create b\n5-6 sync\n7-? {op}",
+            (show("a b"),),
+            (("names name-from-nowhere|names missing-name", show(names)),),
+            cut_ns=9,
+        )
+        for op, names in (("link a b", "a b=a"), ("rename a b flags=noreplace", "b=a"))
+    ),
+    Row(
         "unlink, fsync of the directory",
         "1-2 create a\n3-4 sync\n5-6 unlink a\n7-8 fsync .",
         (show(),),
@@ -434,6 +463,12 @@ ATTRIBUTES = (
         W4 + "3-4 chmod a 600\n5-6 fsync a",
         (show("a", a=Has(mode=0o600)),),
         (("mode old-mode", show("a")), ("mode old-mode", show("a", a=Has(mode=0o777)))),
+    ),
+    Row(
+        "chmod of a file whose create had not returned: it came first all the same",
+        "1-4 create a\n3-6 chmod a 600\n7-8 fsync a",
+        (show("a", a=Has(mode=0o600)),),
+        (("mode old-mode", show("a")),),
     ),
     Row(
         "chmod, fdatasync: no promise",
