@@ -37,7 +37,7 @@ from oracles import Violation
 FINDING_VERSION = 1
 
 STATUSES = ("new", "known", "duplicate", "not-a-bug", "fixed")
-"""What people say of a finding."""
+"""What people say of a finding; `new`: nothing yet."""
 
 _MAX_LOG_BYTES = 256 << 20
 """Larger logs are not kept with the finding; the workload can still be run again."""
@@ -80,10 +80,19 @@ class Finding:
     reason: str = ""
     """Why a person gave it its `status`, one of `STATUSES`."""
 
+    @property
+    def standing(self) -> str:
+        return standing(self.status, self.known)
+
     def summary(self) -> dict[str, object]:
         """The stable shape of `triage list --json`."""
         keys = ("id", "bucket", "fs", "oracle", "title", "status", "ops", "known")
         return {key: getattr(self, key) for key in keys} | {"reproduced": list(self.reproduced)}
+
+
+def standing(status: str, known: str) -> str:
+    """What is shown of a finding: what a person said or, before that, `known 0001` if it is of a known bug."""
+    return f"known {known}" if status == "new" and known else status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

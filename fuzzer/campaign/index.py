@@ -40,8 +40,9 @@ SORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which findings to list; empty: all. `bucket` is a part of its name; `known`: those of known bugs,
-    or (False) only those nobody has an explanation for."""
+    """Which findings to list; empty: all. `status` is what is shown of them (`finding.standing`), so what is
+    of a known bug is not `new`; `bucket` is a part of its name; `known`: those of known bugs, or (False)
+    only those nobody has an explanation for."""
 
     status: str = ""
     fs: str = ""
@@ -51,7 +52,8 @@ class Filter:
     def sql(self) -> tuple[str, list[str]]:
         """A condition and its values."""
         told = "(known != '' OR status != 'new')"
-        parts = [("status = ?", self.status), ("fs = ?", self.fs), ("instr(bucket, ?) > 0", self.bucket)]
+        shown = "CASE WHEN status = 'new' AND known != '' THEN 'known' ELSE status END"
+        parts = [(f"{shown} = ?", self.status), ("fs = ?", self.fs), ("instr(bucket, ?) > 0", self.bucket)]
         terms = [term for term, value in parts if value]
         terms += [] if self.known is None else [told if self.known else f"NOT {told}"]
         return " AND ".join(terms) or "1", [value for _, value in parts if value]

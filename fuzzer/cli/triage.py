@@ -16,6 +16,7 @@ from fuzzer.campaign.finding import (
     Saved,
     load_facts,
     load_finding,
+    standing,
     write_facts,
     write_tree,
 )
@@ -51,7 +52,7 @@ def triage_group() -> None:
 
 
 @triage_group.command("list")
-@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only those marked so.")
+@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only those shown so.")
 @click.option("--fs", type=click.Choice(FILESYSTEMS), default=None, help="Only of this file system.")
 @click.option("--bucket", default="", metavar="TEXT", help="Only of buckets with TEXT in their name.")
 @click.option("--known/--new", "known", default=None, help="Only those of known bugs or marked / all others.")
@@ -67,20 +68,23 @@ def list_command(
     directory: Path,
     as_json: bool,
 ) -> None:
-    """List findings, oldest first.
+    """List findings, oldest first: what it is, how often it was seen, its bucket, and what went wrong.
+
+    What it is: `known 0001`, told by crashes/known.toml; what you marked it as; or new. With --json `status`
+    is the mark alone.
 
     Example: powercut triage list --new --fs btrfs --sort rate
     """
     with open_index(directory) as index:
         rows = index.list_findings(Filter(status or "", fs or "", bucket, known), sort)
-    titles = {bug.id: bug.describe() for bug in load_known()}
+    known_bugs = {bug.id: bug.summary for bug in load_known()}
     for row in rows:
         if as_json:
             click.echo(json.dumps(row))
         else:
             k, n = row["reproduced"]
-            title = titles.get(row["known"], f"known {row['known']}") if row["known"] else row["title"]
-            click.echo(f"{row['id']}  {row['status']}  {k}/{n}  {row['bucket']}  {title}")
+            shown, title = standing(row["status"], row["known"]), known_bugs.get(row["known"], row["title"])
+            click.echo(f"{row['id']}  {shown}  {k}/{n}  {row['bucket']}  {title}")
     if not rows:
         click.echo("no findings", err=True)
 

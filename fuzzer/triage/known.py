@@ -37,10 +37,15 @@ class Known:
     breaks: frozenset[str]
     facts: Mapping[str, frozenset[str]]
 
+    @property
+    def summary(self) -> str:
+        """Its title, and whether it is repaired."""
+        fix = f"fix {self.fix}, missing in this kernel" if self.fix else "no fix known"
+        return f"{self.title}; {fix}"
+
     def describe(self) -> str:
         """The line people see with a finding."""
-        fix = f"fix {self.fix}, missing in this kernel" if self.fix else "no fix known"
-        return f"known {self.id}: {self.title}; {fix}"
+        return f"known {self.id}: {self.summary}"
 
     def matches(self, fs: str, violation: Violation, facts: Facts) -> bool:
         return (

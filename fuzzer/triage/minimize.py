@@ -5,6 +5,9 @@ taken for deterministic (and so is what has been reached once it no longer misse
 a candidate, and after every pass what is left has to stand a sequential test, or all since the last one
 that did is taken back. Otherwise every candidate is put to the test, against the rate of the original or
 of what has been reached, if that is higher.
+
+At first the rate is kept up. Often ops are left then that only give the bug another chance; if they are too
+many for a person to read, some of the rate is given for them, and won back by running what is left in a loop.
 """
 
 from __future__ import annotations
@@ -18,19 +21,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.errors import InputError
-from fuzzer.triage.sequential import Rate, decide
+from fuzzer.triage.sequential import GIVE, KEEP, Rate, decide
 from fuzzer.workload.model import Workload
 from fuzzer.workload.shrink import PASSES, Pass, candidates
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 _FIRST_RUNS = 8
 """A finding that shows in all of them is taken for deterministic."""
 
 _ENOUGH_HITS, _MOST_RUNS = 10, 80
 """How long the original's rate is measured: ten hits tell it to a third."""
+
+_CLOSER_RUNS = 40
+"""How often the original is run once it was seen to miss after all."""
+
+_FEW_OPS = 5
+"""A workload with more is too large for a person to see through at once."""
+
+_LOOPS = (2, 4, 8, 16)
+"""How often what is left is run, to see what shows too seldom."""
 
 _MOST_CANDIDATE_HITS = 40
 """A candidate that is undecided when it should have shown so often is as good as a rejected one."""
@@ -53,6 +65,8 @@ class Progress:
     runs: int = 0
     sweeps: int = 0
     """How often all passes were gone through."""
+    giving: bool = False
+    """Some of the rate may go."""
     done: bool = False
 
     @property
@@ -72,6 +86,7 @@ class Progress:
             "doubted": self.doubted,
             "runs": self.runs,
             "sweeps": self.sweeps,
+            "giving": self.giving,
             "done": self.done,
         }
 
@@ -91,6 +106,7 @@ def load_progress(path: Path, workload: Workload) -> Progress:
             doubted=bool(data["doubted"]),
             runs=int(data["runs"]),
             sweeps=int(data["sweeps"]),
+            giving=bool(data["giving"]),
             done=bool(data["done"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -139,21 +155,49 @@ class Minimizer:
             for name, one in PASSES:
                 self._go_through(name, one)
             state.sweeps += 1
-            state.done = format_workload(state.best) == before and not self.stop()
+            if format_workload(state.best) == before and not self.stop():
+                self._fixed()
             self.saved(state)
         return True
 
+    def _fixed(self) -> None:
+        """Nothing more can be left out: that was it, or some of the rate goes for what is too much."""
+        state = self.progress
+        if state.giving or size(state.best) <= _FEW_OPS:
+            state.done = True
+            return
+        state.giving, state.certain = True, False
+        state.tried = {key: rate for key, rate in state.tried.items() if not rate.hits}
+        self.say(f"{state.runs} runs: {size(state.best)} ops are many; going on at the cost of the rate")
+
     def measure_best(self, runs: int) -> Rate:
-        """How often what was reached shows, in `runs` runs of its own; what cannot stand beside the
-        original is taken back."""
+        """How often what was reached shows, in `runs` runs of its own or some more; what cannot stand beside
+        the original is run in loops, or taken back."""
+        steps = self.progress.steps
         while True:
-            rate = Rate()
-            while rate.runs < runs and not (rate.runs and self.stop()):
-                rate = self._once(self.progress.best, rate)
-            fails = decide(rate, self.progress.original.value) is False
-            if not fails or len(self.progress.steps) == 1:
+            rate = self._last_rate(self.progress.best, runs)
+            if rate.value < self.progress.original.value and not self.stop():
+                rate = self._amplify(rate, runs)
+            if decide(rate, self.progress.original.value, GIVE) is not False or len(steps) == 1:
                 return rate
-            self.progress.steps.pop()
+            steps.pop()
+
+    def _last_rate(self, workload: Workload, runs: int) -> Rate:
+        rate = Rate()
+        while rate.runs < runs and not (rate.runs and self.stop()):
+            rate = self._once(workload, rate)
+        return rate
+
+    def _amplify(self, rate: Rate, runs: int) -> Rate:
+        """Run it in loops, as few as bring back the original's rate, and measure that; `rate` if none does."""
+        for loop in _LOOPS:
+            looped = _looped(self.progress.best, loop)
+            again = self._last_rate(looped, runs)
+            if again.value >= self.progress.original.value:
+                self.progress.steps.append((looped, again))
+                self.say(f"{self.progress.runs} runs: in a loop of {loop} it shows in {again}")
+                return again
+        return rate
 
     def _measure(self, workload: Workload) -> Rate:
         rate = Rate()
@@ -190,9 +234,8 @@ class Minimizer:
             if self.stop():
                 return None
             if self._is_good(candidate):
-                ops = sum(1 for _ in candidate.iter_ops())
                 rate = self.progress.steps[-1][1]
-                self.say(f"{self.progress.runs} runs: {ops} ops ({name}; shows in {rate})")
+                self.say(f"{self.progress.runs} runs: {size(candidate)} ops ({name}; shows in {rate})")
                 return number
         return None
 
@@ -226,18 +269,20 @@ class Minimizer:
             rate = self._once(candidate, Rate())
             return rate, rate.hits == 1
         rate, deadline = Rate(), time.monotonic() + self.candidate_s
-        reference = self._reference()
+        reference, fraction = self._reference(), GIVE if self.progress.giving else KEEP
         while rate.runs * reference < _MOST_CANDIDATE_HITS and time.monotonic() < deadline:
             if self.stop():
                 return rate, None
             rate = self._once(candidate, rate)
-            decided = decide(rate, reference)
+            decided = decide(rate, reference, fraction)
             if decided is not None:
                 return rate, decided
         return rate, False
 
     def _reference(self) -> float:
         """The rate to stand beside: the original's, or for certain that of what was reached."""
+        if self.progress.giving:
+            return self.progress.original.value
         return max(self.progress.original.value, self.progress.steps[-1][1].lower_bound())
 
     def _check(self, first: int) -> None:
@@ -250,6 +295,8 @@ class Minimizer:
             state.tried.clear()
             state.doubted = True
             self.say("one run is not enough to tell; going back")
+            if state.original.runs < _CLOSER_RUNS:
+                state.steps[0] = (state.steps[0][0], self._last_rate(state.steps[0][0], _CLOSER_RUNS))
         else:
             state.steps[-1] = (state.best, rate)
             state.certain = True
@@ -265,6 +312,17 @@ def _from(position: int, offered: Iterator[Workload]) -> Iterator[tuple[int, Wor
         else:
             yield number, candidate
     yield from skipped
+
+
+def size(workload: Workload) -> int:
+    """Its number of ops."""
+    return sum(1 for _ in workload.iter_ops())
+
+
+def _looped(workload: Workload, times: int) -> Workload:
+    """Every actor that ends goes through its ops so many times as often."""
+    actors = (replace(a, loop=None if a.loop is None else a.loop * times) for a in workload.actors)
+    return replace(workload, actors=tuple(actors))
 
 
 def tidy(workload: Workload) -> Workload:

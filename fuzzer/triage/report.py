@@ -89,7 +89,7 @@ def _facts(dossier: Dossier) -> Html:
             " ".join(filter(None, (finding.fs, workload.mkfs, workload.mount and f"-o {workload.mount}"))),
         ),
         ("crash", say_state(state) if state else f"none: seen on the live mount, {dossier.saved.view.words}"),
-        ("status", " — ".join(filter(None, (finding.status, finding.reason)))),
+        ("status", " — ".join(filter(None, (finding.standing, finding.reason)))),
         ("known bug", describe_known(finding.known) if finding.known else ""),
         ("planted", finding.canary),
         ("bucket", finding.bucket),

@@ -1,7 +1,7 @@
 """Sequential tests: how many runs it takes to say how often something shows (Wald 1945, SPRT).
 
 A candidate is compared with the rate of what it comes from. Accepted means that the hypothesis "its rate
-is at most `FRACTION` of that" would give so many hits with probability `FALSE_ACCEPT` at most; rejected,
+is at most this fraction of that" would give so many hits with probability `FALSE_ACCEPT` at most; rejected,
 that "its rate is no lower" would give so few with probability `FALSE_REJECT` at most.
 """
 
@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FRACTION = 1 / 3
+KEEP, GIVE = 2 / 3, 1 / 3
+"""Fractions of a rate that are too little: where it is to be kept up, and where some of it may go. The second
+takes a third of the runs."""
+
 FALSE_ACCEPT = 0.05
 FALSE_REJECT = 0.10
 
@@ -44,13 +47,13 @@ class Rate:
         return max(0.0, (middle - spread) / (1 + z * z / n))
 
 
-def decide(rate: Rate, reference: float) -> bool | None:
-    """Is the rate behind these runs as high as `reference` (True), or `FRACTION` of it or less (False)?
+def decide(rate: Rate, reference: float, fraction: float) -> bool | None:
+    """Is the rate behind these runs as high as `reference` (True), or `fraction` of it or less (False)?
 
     None: not yet known, run once more.
     """
     high = min(_CERTAIN, reference)
-    low = high * FRACTION
+    low = high * fraction
     misses = rate.runs - rate.hits
     evidence = rate.hits * math.log(high / low) + misses * math.log((1 - high) / (1 - low))
     if evidence >= math.log((1 - FALSE_REJECT) / FALSE_ACCEPT):

@@ -23,7 +23,7 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     """Lines of `triage show`."""
     finding = saved.finding
     k, n = finding.reproduced
-    yield f"{finding.id}  {finding.status}  seen {k} of {n} runs  kernel {finding.kernel}"
+    yield f"{finding.id}  {finding.standing}  seen {k} of {n} runs  kernel {finding.kernel}"
     yield f"bucket {finding.bucket}" + (f"  (planted: {finding.canary})" if finding.canary else "")
     if saved.workload.descends:
         yield f"descends from {saved.workload.descends}"
