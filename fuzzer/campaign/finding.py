@@ -91,7 +91,7 @@ class Finding:
 
 
 def standing(status: str, known: str) -> str:
-    """What is shown of a finding: what a person said or, before that, `known 0001` if it is of a known bug."""
+    """What is shown of a finding: what a person said; before that `known 0001`, if it is of a known bug."""
     return f"known {known}" if status == "new" and known else status
 
 

@@ -2,12 +2,11 @@
 
 The driver asks `shows` of a workload, which runs it once. A finding that showed in every first run is
 taken for deterministic (and so is what has been reached once it no longer misses): one run decides about
-a candidate, and after every pass what is left has to stand a sequential test, or all since the last one
-that did is taken back. Otherwise every candidate is put to the test, against the rate of the original or
-of what has been reached, if that is higher.
+a candidate. Otherwise each is put to a short sequential test. After every pass what is left has to stand a
+longer one, or all that the pass did is taken back, and done again with the longer test for each candidate.
 
-At first the rate is kept up. Often ops are left then that only give the bug another chance; if they are too
-many for a person to read, some of the rate is given for them, and won back by running what is left in a loop.
+So the rate is kept up. Often ops are left then that only give the bug another chance; if they are too many
+for a person to read, some of the rate is given for them, and won back by running what is left in a loop.
 """
 
 from __future__ import annotations
@@ -38,6 +37,9 @@ _ENOUGH_HITS, _MOST_RUNS = 10, 80
 _CLOSER_RUNS = 40
 """How often the original is run once it was seen to miss after all."""
 
+_SELDOM = 0.2
+"""What shows more rarely is compared less closely."""
+
 _FEW_OPS = 5
 """A workload with more is too large for a person to see through at once."""
 
@@ -58,6 +60,8 @@ class Progress:
 
     steps: list[tuple[Workload, Rate]]
     tried: dict[str, Rate] = field(default_factory=dict)
+    held: int = 1
+    """How many of the steps have stood the test of their pass."""
     certain: bool = False
     """One run decides."""
     doubted: bool = False
@@ -82,6 +86,7 @@ class Progress:
             "minimize": STATE_VERSION,
             "steps": [[format_workload(w), r.hits, r.runs] for w, r in self.steps],
             "tried": {key: [r.hits, r.runs] for key, r in self.tried.items()},
+            "held": self.held,
             "certain": self.certain,
             "doubted": self.doubted,
             "runs": self.runs,
@@ -102,6 +107,7 @@ def load_progress(path: Path, workload: Workload) -> Progress:
         return Progress(
             steps=[(parse(text, str(path)), Rate(hits, runs)) for text, hits, runs in data["steps"]],
             tried={key: Rate(hits, runs) for key, (hits, runs) in data["tried"].items()},
+            held=int(data["held"]),
             certain=bool(data["certain"]),
             doubted=bool(data["doubted"]),
             runs=int(data["runs"]),
@@ -137,6 +143,8 @@ class Minimizer:
     stop: Callable[[], bool] = lambda: False
     candidate_s: float = 300.0
     """A candidate that takes longer is rejected."""
+    _strict: bool = False
+    """A candidate may not cost much of the rate."""
 
     def run(self) -> bool:
         """Minimize as far as `stop` allows; False if the original does not show at all."""
@@ -175,24 +183,26 @@ class Minimizer:
         the original is run in loops, or taken back."""
         steps = self.progress.steps
         while True:
-            rate = self._last_rate(self.progress.best, runs)
-            if rate.value < self.progress.original.value and not self.stop():
+            rate = self._more(self.progress.best, Rate(), runs)
+            if rate.value < self.progress.original.lower_bound() and not self.stop():
                 rate = self._amplify(rate, runs)
             if decide(rate, self.progress.original.value, GIVE) is not False or len(steps) == 1:
                 return rate
             steps.pop()
 
-    def _last_rate(self, workload: Workload, runs: int) -> Rate:
-        rate = Rate()
-        while rate.runs < runs and not (rate.runs and self.stop()):
+    def _more(self, workload: Workload, rate: Rate, runs: int) -> Rate:
+        """`rate` after so many runs more (one at least, if there were none)."""
+        for _ in range(runs):
+            if rate.runs and self.stop():
+                break
             rate = self._once(workload, rate)
         return rate
 
     def _amplify(self, rate: Rate, runs: int) -> Rate:
-        """Run it in loops, as few as bring back the original's rate, and measure that; `rate` if none does."""
+        """Run it in loops, as few as bring back the original's rate, and measure that; else `rate`."""
         for loop in _LOOPS:
             looped = _looped(self.progress.best, loop)
-            again = self._last_rate(looped, runs)
+            again = self._more(looped, Rate(), runs)
             if again.value >= self.progress.original.value:
                 self.progress.steps.append((looped, again))
                 self.say(f"{self.progress.runs} runs: in a loop of {loop} it shows in {again}")
@@ -214,16 +224,17 @@ class Minimizer:
     # ------------------------------------------------------------------------------------- passes
 
     def _go_through(self, name: str, one: Pass) -> None:
-        """Try a pass's candidates until it offers nothing more; then check what one run decided."""
-        state, first = self.progress, len(self.progress.steps)
-        position = 0
-        while not self.stop():
-            accepted = self._first_good(name, one, position)
-            if accepted is None:
-                break
-            position = accepted
-        if state.certain and len(state.steps) > first:
-            self._check(first)
+        """Try a pass's candidates until it offers nothing more, and once more, strictly, if that cost too
+        much of the rate together."""
+        for strict in (False, True):
+            self._strict, position = strict, 0
+            while not self.stop():
+                accepted = self._first_good(name, one, position)
+                if accepted is None:
+                    break
+                position = accepted
+            if self.stop() or self._holds():
+                return
 
     def _first_good(self, name: str, one: Pass, position: int) -> int | None:
         """Accept the next good candidate, from `position` on and then from the start.
@@ -268,8 +279,11 @@ class Minimizer:
         if self.progress.certain:
             rate = self._once(candidate, Rate())
             return rate, rate.hits == 1
-        rate, deadline = Rate(), time.monotonic() + self.candidate_s
-        reference, fraction = self._reference(), GIVE if self.progress.giving else KEEP
+        return self._compare(candidate, KEEP if self._strict and self._is_close() else GIVE)
+
+    def _compare(self, candidate: Workload, fraction: float) -> tuple[Rate, bool | None]:
+        """Run until it is known whether it shows as often as what it has to stand beside."""
+        rate, deadline, reference = Rate(), time.monotonic() + self.candidate_s, self._reference()
         while rate.runs * reference < _MOST_CANDIDATE_HITS and time.monotonic() < deadline:
             if self.stop():
                 return rate, None
@@ -280,27 +294,43 @@ class Minimizer:
         return rate, False
 
     def _reference(self) -> float:
-        """The rate to stand beside: the original's, or for certain that of what was reached."""
-        if self.progress.giving:
-            return self.progress.original.value
-        return max(self.progress.original.value, self.progress.steps[-1][1].lower_bound())
+        """The rate to stand beside: the original's, or 1 where what was reached never missed."""
+        return 1.0 if self.progress.certain else self.progress.original.value
 
-    def _check(self, first: int) -> None:
-        """Does what single runs decided hold? If not, nothing since counts, and single runs no longer do."""
+    def _holds(self) -> bool:
+        """Does what was reached since the last time show as often? If not, none of it counts."""
         state = self.progress
-        state.certain = False
-        rate, good = self._test(state.best)
-        if good is False:
-            del state.steps[first:]
-            state.tried.clear()
-            state.doubted = True
-            self.say("one run is not enough to tell; going back")
-            if state.original.runs < _CLOSER_RUNS:
-                state.steps[0] = (state.steps[0][0], self._last_rate(state.steps[0][0], _CLOSER_RUNS))
-        else:
+        if len(state.steps) == state.held or not (state.certain or self._is_close()):
+            state.held = len(state.steps)
+            return True
+        rate, good = self._compare(state.best, KEEP)
+        if good is False and not state.certain:
+            # What the original was measured at may have been luck: it was stopped when it had shown enough.
+            state.steps[0] = (state.steps[0][0], self._more(state.steps[0][0], state.original, rate.runs))
+            good = decide(rate, self._reference(), KEEP) is not False
+        if good is not False:
             state.steps[-1] = (state.best, rate)
-            state.certain = True
+            state.held = len(state.steps)
+        else:
+            del state.steps[state.held :]
+            self.say(f"{state.runs} runs: back to {size(state.best)} ops, which show more often")
+            self._doubt()
         self.saved(state)
+        return good is not False
+
+    def _is_close(self) -> bool:
+        """Is the rate kept up closely? Of what shows seldom that would take hours."""
+        return not self.progress.giving and self.progress.original.value >= _SELDOM
+
+    def _doubt(self) -> None:
+        """One run did not decide: it does not again, and the original's rate is to be known better."""
+        state = self.progress
+        if not state.certain:
+            return
+        state.certain, state.doubted = False, True
+        state.tried.clear()
+        workload, rate = state.steps[0]
+        state.steps[0] = (workload, self._more(workload, rate, _CLOSER_RUNS - rate.runs))
 
 
 def _from(position: int, offered: Iterator[Workload]) -> Iterator[tuple[int, Workload]]:

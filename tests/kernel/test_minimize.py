@@ -12,7 +12,7 @@ import pytest
 from fuzzer.campaign.finding import load_finding
 from fuzzer.errors import ExitCode
 from fuzzer.triage.reduce import minimized_directory
-from fuzzer.triage.sequential import Rate, decide
+from fuzzer.triage.sequential import GIVE, Rate, decide
 from fuzzer.workload.text import parse_bytes
 
 pytestmark = pytest.mark.kernel
@@ -61,7 +61,7 @@ def test_a_planted_bug_is_minimized(fs: str, tmp_path: Path) -> None:
     (before, after), (first, last) = result["ops"], result["reproduced"]  # type: ignore[misc]
     assert (before, result["done"]) == (15, True), said
     assert after <= 8, said  # 3 to 6 are usual: chance decides what is taken for needed
-    assert decide(Rate(*last), Rate(*first).value * 0.8) is not False, "it shows more rarely than before"
+    assert decide(Rate(*last), Rate(*first).value * 0.8, GIVE) is not False, "it shows more rarely than before"
     directory = tmp_path / "powercut-run" / "findings" / str(found[0]["id"])
     minimized = load_finding(minimized_directory(directory))
     text = (directory / "minimized.workload").read_bytes()

@@ -125,6 +125,8 @@ def _keep_old_name(flags: str) -> Callable[[Runner, Snapshot, random.Random], bo
 
 def _lose_inode(runner: Runner, snapshot: Snapshot, rng: random.Random) -> bool:
     victims = sorted(n for n in set(snapshot.world.entries.values()))
+    if not victims:
+        return False
     victim = rng.choice(victims)
     for key in snapshot.world.names_of(victim):
         del snapshot.world.entries[key]

@@ -21,7 +21,7 @@ from fuzzer.state.recovery import Recovery
 from fuzzer.state.stamps import Words, decode, encode, file_tag
 from fuzzer.state.tree import Tree
 from fuzzer.state.xattr_value import xattr_value
-from fuzzer.workload.model import Op, Value, make_op, op_id
+from fuzzer.workload.model import Actor, Op, Value, Workload, make_op, op_id
 from fuzzer.writelog.crash import LIVE, Cut
 from oracles import PROFILES, Judgement, build_versions, judge
 
@@ -137,7 +137,8 @@ class Snapshot:
 class Runner:
     """One history. `snapshots` are its crashes; `history()` what the judge gets to see.
 
-    `readers` are further actors, that only read.
+    `readers` are further actors, that only read. With a `workload` its ops are run, and the
+    seed only schedules them.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Runner:
         ops: int = 9,
         readers: int = 0,
         choose: Callable[[random.Random], Op] = random_op,
+        workload: Workload | None = None,
     ) -> None:
         self.rng = random.Random(f"{seed}/{fs}")
         self.fs = fs
@@ -162,6 +164,14 @@ class Runner:
         self._work = {a: [choose(self.rng) for _ in range(ops)] for a in range(1, actors + 1)}
         for reader in range(actors + 1, actors + readers + 1):
             self._work[reader] = [random_read(self.rng) for _ in range(ops)]
+        self.workload = workload or Workload(
+            fs=fs,
+            setup=(*SETUP, make_op("sync")),
+            actors=tuple(Actor(f"actor{number}", tuple(work)) for number, work in self._work.items()),
+        )
+        self._work = {
+            n: list(actor.ops) * (actor.loop or 1) for n, actor in enumerate(self.workload.actors, 1)
+        }
 
     @property
     def now(self) -> int:
@@ -172,7 +182,7 @@ class Runner:
         self.disk.now = time_ns
 
     def run(self) -> None:
-        for number, op in enumerate((*SETUP, make_op("sync"))):
+        for number, op in enumerate(self.workload.setup):
             for _ in self._start(0, number, op):
                 self._tick()
         under_way: dict[int, Steps] = {}

@@ -8,11 +8,13 @@ from statistics import median
 
 import pytest
 from hypothesis import given, settings
+from oracle_bugs import BUGS
+from oracle_minimize import minimize_first
 from strategies import workloads
 
 from fuzzer.errors import InputError
-from fuzzer.triage.minimize import Minimizer, Progress, load_progress, save_progress, tidy
-from fuzzer.triage.sequential import FALSE_ACCEPT, FALSE_REJECT, FRACTION, Rate, decide
+from fuzzer.triage.minimize import Minimizer, Progress, load_progress, save_progress, size, tidy
+from fuzzer.triage.sequential import FALSE_ACCEPT, FALSE_REJECT, GIVE, KEEP, Rate, decide
 from fuzzer.workload.generate import generate
 from fuzzer.workload.model import Actor, Op, Workload
 from fuzzer.workload.shrink import PASSES, candidates, weight
@@ -24,24 +26,26 @@ from fuzzer.workload.validate import validate
 
 
 @pytest.mark.parametrize("reference", [1.0, 0.5, 0.1])
-@pytest.mark.parametrize("factor", [1.0, FRACTION])
-def test_wrong_decisions_are_as_rare_as_stated(reference: float, factor: float) -> None:
-    """At the reference rate few are rejected, at `FRACTION` of it few are accepted (2,000 trials)."""
-    rng, wrong, runs, trials = random.Random(f"{reference}/{factor}"), 0, 0, 2000
+@pytest.mark.parametrize(("fraction", "most_runs"), [(GIVE, 9), (KEEP, 45)])
+@pytest.mark.parametrize("same", [True, False])
+def test_wrong_decisions_are_as_rare_as_stated(
+    reference: float, fraction: float, most_runs: int, same: bool
+) -> None:
+    """At the reference rate few are rejected, at a fraction of it few are accepted (2,000 trials)."""
+    rng, wrong, runs, trials = random.Random(f"{reference}/{fraction}/{same}"), 0, 0, 2000
     for _ in range(trials):
         rate = Rate()
-        while (decided := decide(rate, reference)) is None:
-            rate = rate.add(rng.random() < reference * factor)
-        wrong += decided is (factor < 1)
+        while (decided := decide(rate, reference, fraction)) is None:
+            rate = rate.add(rng.random() < (reference if same else reference * fraction))
+        wrong += decided is not same
         runs += rate.runs
-    limit = FALSE_ACCEPT if factor < 1 else FALSE_REJECT
-    assert wrong / trials <= limit * 1.2
-    assert runs / trials < 25 / reference
+    assert wrong / trials <= (FALSE_REJECT if same else FALSE_ACCEPT) * 1.2
+    assert runs / trials < most_runs / reference
 
 
 def test_what_always_shows_is_rejected_at_the_first_miss() -> None:
-    assert decide(Rate(0, 1), 1.0) is False
-    assert decide(Rate(5, 5), 1.0) is True
+    assert decide(Rate(0, 1), 1.0, KEEP) is False
+    assert decide(Rate(8, 8), 1.0, KEEP) is True
 
 
 def test_bounds_of_a_rate() -> None:
@@ -96,7 +100,7 @@ def _minimize(workload: Workload, rate: float, seed: int) -> tuple[Minimizer, in
 
 @pytest.mark.parametrize(("rate", "most_runs"), [(1.0, 400), (0.5, 1500), (0.1, 8000)])
 def test_cost_and_size(rate: float, most_runs: int) -> None:
-    """Three ops are left. Measured medians: 85 runs at 1.0, 483 at 0.5, 3,421 at 0.1."""
+    """Three ops are left. Measured medians: 128 runs at 1.0, 766 at 0.5, 3,361 at 0.1."""
     sizes, costs = [], []
     for seed in range(5):
         minimizer, runs = _minimize(_large(seed), rate, seed)
@@ -110,6 +114,44 @@ def test_cost_and_size(rate: float, most_runs: int) -> None:
     stuck = int(rate < 0.2)
     assert sorted(sizes)[-1 - stuck] <= 5
     assert median(costs) <= most_runs
+
+
+_PLANTED = (
+    *("loses a rename", "loses an exchange", "loses a hard link", "loses a clone", "zeroes a block"),
+    *("corrupts xattrs", "a file at two names after rename", "loses an inode", "sync does nothing"),
+)
+
+
+def test_bugs_of_the_model_become_small() -> None:
+    """Of each what it takes is left, and that shows as often. `oracle_minimize.py` does all of them."""
+    sizes = []
+    for bug, fs in ((bug, fs) for bug in BUGS for fs in bug.fs if bug.name in _PLANTED):
+        done = minimize_first(bug, fs)
+        assert done is not None, bug
+        before, after = done.ops
+        sizes.append(after)
+        assert before == 31
+        assert after <= 10, (bug, fs, after)
+        assert decide(done.after, done.before.value, GIVE) is not False, (bug, fs, done.before, done.after)
+    print(sizes)  # noqa: T201
+    assert median(sizes) <= 5
+
+
+def test_what_shows_too_seldom_is_run_in_a_loop() -> None:
+    """Each write gives the bug a chance, and a loop of one gives as many as there were."""
+    text = "powercut 1\nactor a\n" + "".join(f"  write a {n}K 4K\n" for n in range(0, 40, 4))
+    rng = random.Random(1)
+
+    def shows(w: Workload) -> bool:
+        tries = sum((actor.loop or 1) * sum(op.name == "write" for op in actor.ops) for actor in w.actors)
+        return rng.random() < 1 - 0.9**tries
+
+    minimizer = Minimizer(progress=Progress(steps=[(parse(text), Rate())]), shows=shows)
+    minimizer.run()
+    rate = minimizer.measure_best(40)
+    assert size(minimizer.progress.best) <= 6
+    assert rate.value >= minimizer.progress.original.lower_bound()
+    assert minimizer.progress.best.actors[0].loop != 1
 
 
 def test_everything_is_made_simple() -> None:
@@ -183,7 +225,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"minimize": 2}', '{"minimize": 1}', '{"minimize": 1, "steps": []}']
+    "text", ["", "{", "[]", '{"minimize": 1}', '{"minimize": 2}', '{"minimize": 2, "steps": []}']
 )
 def test_a_damaged_state_names_its_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "minimize.json"
