@@ -94,7 +94,7 @@ def _length(workload: Workload) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------- the mutations
 
 
-def _splice(rng: random.Random, workload: Workload, others: Sequence[Workload]) -> Workload:
+def splice(rng: random.Random, workload: Workload, others: Sequence[Workload]) -> Workload:
     """Takes an actor of another seed in: on this workload's objects, or with the setup it had there."""
     fitting = [other for other in others if other.fs in ("", workload.fs) and other.actors]
     if not fitting:
@@ -226,7 +226,7 @@ def _file_system(rng: random.Random, workload: Workload, others: Sequence[Worklo
 
 
 _MUTATIONS: tuple[tuple[int, Mutation], ...] = (
-    (6, _splice),
+    (6, splice),
     (4, _other_op),
     (2, _option),
     (4, _object),

@@ -61,7 +61,8 @@ def test_a_planted_bug_is_minimized(fs: str, tmp_path: Path) -> None:
     (before, after), (first, last) = result["ops"], result["reproduced"]  # type: ignore[misc]
     assert (before, result["done"]) == (15, True), said
     assert after <= 8, said  # 3 to 6 are usual: chance decides what is taken for needed
-    assert decide(Rate(*last), Rate(*first).value * 0.8, GIVE) is not False, "it shows more rarely than before"
+    rate = Rate(*first).value * 0.8
+    assert decide(Rate(*last), rate, GIVE) is not False, "it shows more rarely than before"
     directory = tmp_path / "powercut-run" / "findings" / str(found[0]["id"])
     minimized = load_finding(minimized_directory(directory))
     text = (directory / "minimized.workload").read_bytes()

@@ -125,7 +125,7 @@ _PLANTED = (
 def test_bugs_of_the_model_become_small() -> None:
     """Of each what it takes is left, and that shows as often. `oracle_minimize.py` does all of them."""
     sizes = []
-    for bug, fs in ((bug, fs) for bug in BUGS for fs in bug.fs if bug.name in _PLANTED):
+    for bug, fs in ((one, fs) for one in BUGS for fs in one.fs if one.name in _PLANTED):
         done = minimize_first(bug, fs)
         assert done is not None, bug
         before, after = done.ops
