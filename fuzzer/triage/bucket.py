@@ -1,10 +1,11 @@
 """Buckets: the group of findings that are probably one bug, as one line of text.
 
-A known bug has a bucket of its own, whatever promise it breaks. Else the line says file system, rule and
-kind (with the kernel's or the checker's message for those rules), what was done by the op whose effect
-is missing, the sort of call that promised it, whether that call had the device commit anything (a call
-that does nothing is another bug than a recovery that loses what was committed), and whether a log had
-been replayed. Numbers, names and times are left out: they change from run to run.
+A known bug has a bucket of its own, whatever promise it breaks. A call that had the device commit nothing is
+to blame itself: the bucket says its sort and the rule, and which op it was to save says nothing. Else the
+commit or recovery lost something: the line says rule and kind (with the kernel's or the checker's message for
+those rules), what was done by the op whose effect is missing and, on btrfs, whether a file's log or a
+transaction was to keep it and whether a log had been replayed. Numbers, names and times are left out: they
+change from run to run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from oracles import RULES, Violation
 
 _SORTS = {"fdatasync": "fsync", "syncfs": "sync", "freeze": "sync", "msync": "dsync"}
 """Calls that go the same way through the kernel: what is synced is a file, everything, or a range."""
+
+_KEEPERS = {"fsync": "fsync", "dsync": "fsync", "sync": "sync"}
+"""What keeps it on btrfs: the log of the file, be a range of it synced or all (generic_write_sync and msync
+call vfs_fsync_range), or the transaction. xfs has one journal for all."""
 
 _OPS = {"dwrite": "write", "mwrite": "write", "fault_write": "write", "otrunc": "truncate"}
 """Ops whose effect is the same, once it is on its way to the disk."""
@@ -65,15 +70,17 @@ def _order(violation: Violation, evidence: Evidence) -> tuple[int, int, int, boo
 
 
 def bucket_of(fs: str, violation: Violation, facts: Facts, known: str) -> str:
-    """`btrfs/known/0001`, or as `btrfs/names/missing-name/moved-to/fsync/uncommitted/replay`."""
+    """`btrfs/known/0001`, `xfs/uncommitted/fsync/data`, `btrfs/names/missing-name/moved-to/fsync/replay`."""
     if known:
         return f"{fs}/known/{known}"
+    call = _SORTS.get(facts.get("sync", ""), facts.get("sync", ""))
+    if call in _KEEPERS and facts.get("commit") == "none" and facts.get("settled") == "no":
+        return f"{fs}/uncommitted/{call}/{violation.rule}"
     through = f"@{facts['view']}" if "view" in facts else ""
-    call = facts.get("sync", "")
-    lazy = "uncommitted" if facts.get("commit") == "none" else ""
     # xfs replays its log after nearly every crash, so there it tells nothing.
+    keeper = _KEEPERS.get(call, "") if fs == "btrfs" else ""
     replay = "replay" if fs == "btrfs" and facts.get("replay") == "yes" else ""
-    parts = (fs, violation.rule, violation.kind + through, _done(facts), _SORTS.get(call, call), lazy, replay)
+    parts = (fs, violation.rule, violation.kind + through, _done(facts), keeper, replay)
     return "/".join(part for part in parts if part)
 
 

@@ -133,6 +133,7 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "evict", _evict(sync, evidence)
     if sync is not None and evidence.timed and sync.returned:
         yield "commit", _commit(op, sync, evidence)
+        yield "settled", _settled(op, sync, evidence)
     if op is not None and sync is not None and violation.rule == "data":
         yield from _data_facts(violation, op, sync, evidence)
     if sync is not None and violation.rule in ("mode", "owner", "times"):
@@ -227,6 +228,14 @@ def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
         any(other.begin_ns <= b.arrived_ns and b.done_ns <= other.end_ns for other in others) for b in found
     )
     return "shared" if shared else "own"
+
+
+def _settled(op: Event | None, sync: Event, evidence: Evidence) -> str:
+    """Whether a commit came between the broken op and the call (`yes`), which then may have nothing to do."""
+    if op is None or not op.returned:
+        return "no"
+    found = any(b.arrived_ns >= op.end_ns and b.done_ns <= sync.begin_ns for b in evidence.commits)
+    return "yes" if found else "no"
 
 
 # ------------------------------------------------------------------------------------ file data
