@@ -53,7 +53,8 @@ def load_hits(directory: Path) -> dict[str, int]:
 def main(directory: Path, times: int, path: Path) -> None:
     """Run a workload some times and leave recordings 0, 1, … behind."""
     workload = parse_bytes(path.read_bytes(), str(path))
-    with open_lane("auto") as lane:
+    # Only this recorder can hold requests back.
+    with open_lane("fuse" if workload.delay else "auto") as lane:
         for number in range(times):
             save_recording(directory / str(number), execute(lane, workload))
 

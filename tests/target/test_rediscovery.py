@@ -15,7 +15,12 @@ pytestmark = [pytest.mark.target, pytest.mark.rediscovery]
 
 
 @pytest.mark.parametrize(
-    ("bug", "fs"), [("failed-write-vs-mmap-store", "xfs"), ("page-release-vs-fast-fsync", "btrfs")]
+    ("bug", "fs"),
+    [
+        ("failed-write-vs-mmap-store", "xfs"),
+        ("nocow-write-vs-balance", "btrfs"),
+        ("page-release-vs-fast-fsync", "btrfs"),
+    ],
 )
 def test_found_on_and_silent_off(bug: str, fs: str) -> None:
     try:
