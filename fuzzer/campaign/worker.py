@@ -7,6 +7,7 @@ disk, `hit` for more of a bucket that has enough examples, `killed` for actors t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -35,6 +36,7 @@ from fuzzer.kernel.probe import missing
 from fuzzer.target.targets import Target
 from fuzzer.triage.reduce import reduce_finding
 from fuzzer.workload.model import Workload
+from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.crash import NO_FAULTS
 from fuzzer.writelog.points import Plan, Points
 from oracles import Violation
@@ -82,6 +84,11 @@ class FuzzOptions:
 def plan_of(index: int) -> Plan:
     """Which crash states of the `index`-th workload to look at: one in `DEEP_EVERY` is looked at closely."""
     return _DEEP if index % DEEP_EVERY == DEEP_EVERY - 1 else Plan()
+
+
+def digest(workload: Workload) -> str:
+    """What a workload's file is told by; the same for one number of one seed."""
+    return hashlib.sha256(format_workload(workload).encode()).hexdigest()[:16]
 
 
 def work(options: FuzzOptions, number: int, first: int, send: Send, beacon: Beacon) -> int:
@@ -138,6 +145,7 @@ class _Worker:
             event="workload",
             index=index,
             fs=workload.fs,
+            digest=digest(workload),
             workloads=1,
             crash_states=examination.states,
             unique_states=examination.unique,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.corpus import load_corpus
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import execute
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.source import Generated
+from fuzzer.campaign.worker import digest
 from fuzzer.errors import ExitCode
 from fuzzer.workload.text import format as format_workload
 from fuzzer.workload.text import parse
@@ -149,6 +151,7 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
 
 
 def test_fuzz_resumes_where_it_stopped(tmp_path: Path) -> None:
+    """What ran is what the seed says, byte for byte, whichever process asks: corpus and mutations too."""
     first = _powercut("fuzz", "--time", "4s", "--seed", "11", "--fs", "xfs", "--json", cwd=tmp_path)
     again = _powercut("fuzz", "--time", "4s", "--fs", "xfs", "--json", cwd=tmp_path)
     for done in (first, again):
@@ -161,6 +164,9 @@ def test_fuzz_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert after
     assert min(after) > max(before)
     assert "--seed 11" in again.stderr
+    source = Generated(11, ("xfs",), load_corpus(), 25)
+    ran = [e for e in _events(first) if e["event"] == "workload"]
+    assert [e["digest"] for e in ran] == [digest(source.workload(int(str(e["index"])))) for e in ran]
     ops = _events(again)[-1]["ops"]
     assert isinstance(ops, dict)
     assert ops["create"]["ok"] > 0
