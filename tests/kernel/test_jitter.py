@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fuzzer.campaign.examine import examine
@@ -18,9 +19,11 @@ from fuzzer.kernel.recorder.base import DelayedIO
 from fuzzer.kernel.recorder.fuse import FuseRecorder, fuse_recorder
 from fuzzer.kernel.recorder.reactor import MAX_HELD
 from fuzzer.kernel.workarea import RunArea, run_area
+from fuzzer.state.stamps import decode
 from fuzzer.workload.text import parse
 from fuzzer.writelog.crash import OpenEntries
 from fuzzer.writelog.format import Log, read_log
+from fuzzer.writelog.model import Entry
 from fuzzer.writelog.points import Plan
 
 pytestmark = pytest.mark.kernel
@@ -122,6 +125,41 @@ def test_more_than_can_be_held_are_not(area: RunArea, fuse: FuseRecorder) -> Non
     log = read_log(path)
     assert sorted(e.offset for e in log.entries if e.is_write) == [n * BLOCK for n in range(3 * MAX_HELD)]
     assert image_of(log) == image.read_bytes()
+
+
+@pytest.mark.parametrize("fs", ["btrfs", "xfs"])
+def test_one_actor_is_held_and_the_other_goes_on(lane: Lane, fs: str) -> None:
+    """Told apart by the size of what they write: while a write of one is held, those of the other pass."""
+    text = """powercut 1
+delay: data 200ms size=8K..8K
+
+setup
+  create a
+  create b
+  fallocate a 0 8K
+  fallocate b 0 4K
+  sync
+
+actor held loop=4
+  dwrite a 0 8K
+
+actor free loop=others
+  dwrite b 0 4K
+"""
+    execution = execute(lane, parse(text).with_fs(fs))
+    log, history = execution.log, execution.history
+    ids = {number: [e.id for e in history.events if e.actor == number] for number in (1, 2)}
+
+    def written_by(actor: int) -> list[Entry]:
+        known = np.array(sorted(ids[actor]), dtype=np.uint64)
+        writes = [entry for entry in log.entries if entry.is_write]
+        return [e for e in writes if any(run.op > 0 for run in decode(log.payload(e), 0, known))]
+
+    held, free = written_by(1), written_by(2)
+    assert len(held) == 4
+    assert all(entry.done_ns - entry.arrived_ns >= 200_000_000 for entry in held)
+    passed = [o for h in held for o in free if h.arrived_ns < o.arrived_ns and o.done_ns < h.done_ns]
+    assert passed
 
 
 @pytest.mark.parametrize("fs", ["btrfs", "xfs"])
