@@ -18,6 +18,7 @@ from fuzzer.triage.show import alarm_lines
 from fuzzer.triage.svg import draw_timeline
 from fuzzer.triage.timeline import build_timeline
 from fuzzer.triage.treediff import DiffRow, diff_tree
+from fuzzer.workload.model import Workload
 from fuzzer.workload.text import format as format_workload
 from fuzzer.writelog.fate import Fate
 from fuzzer.writelog.recipe import say_state
@@ -88,6 +89,7 @@ def _facts(dossier: Dossier) -> Html:
             "file system",
             " ".join(filter(None, (finding.fs, workload.mkfs, workload.mount and f"-o {workload.mount}"))),
         ),
+        ("amplifiers", "; ".join(_amplifiers(workload))),
         ("crash", say_state(state) if state else f"none: seen on the live mount, {dossier.saved.view.words}"),
         ("status", " — ".join(filter(None, (finding.standing, finding.reason)))),
         ("known bug", describe_known(finding.known) if finding.known else ""),
@@ -167,9 +169,18 @@ def _options(dossier: Dossier) -> str:
         for part in (
             workload.mkfs and f"mkfs {workload.mkfs}",
             workload.mount and f"mount -o {workload.mount}",
+            *_amplifiers(workload),
         )
         if part
     )
+
+
+def _amplifiers(workload: Workload) -> tuple[str, ...]:
+    """What of the workload, besides its ops, makes races likelier: who wants to see it again needs it too."""
+    held = (f"I/O held back: {workload.delay}",) if workload.delay else ()
+    memory = (f"{workload.memory >> 20} MiB of memory",) if workload.memory else ()
+    noise = any(a.sched != "other" or a.cpu is not None for a in workload.actors)
+    return (*held, *memory, *(("actors scheduled as said below",) if noise else ()))
 
 
 def _bare(dossier: Dossier) -> Iterator[str]:

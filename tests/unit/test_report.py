@@ -113,6 +113,21 @@ def test_a_mail_is_short_and_plain(dossier: Dossier) -> None:
     assert "bucket" not in text
 
 
+def test_amplifiers_are_told(dossier: Dossier) -> None:
+    """Without what held I/O back, squeezed memory or disturbed the scheduler, nobody sees it again."""
+    workload = replace(dossier.saved.workload, delay="data 5ms 1/4", memory=64 << 20)
+    workload = replace(workload, actors=(replace(workload.actors[0], sched="idle"), *workload.actors[1:]))
+    amplified = Dossier(replace(dossier.saved, workload=workload), dossier.log, dossier.tree)
+    for plain, text in (
+        (mail_report(dossier), mail_report(amplified)),
+        (html_report(dossier), html_report(amplified)),
+    ):
+        words = " ".join(text.split())
+        for part in ("I/O held back: data 5ms 1/4", "64 MiB of memory", "actors scheduled", "sched=idle"):
+            assert part in words
+            assert part not in plain
+
+
 def test_a_long_workload_does_not_make_a_long_mail(dossier: Dossier) -> None:
     workload = dossier.saved.workload
     actors = (replace(workload.actors[0], ops=workload.actors[0].ops * 40),)
