@@ -13,6 +13,7 @@ from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import Cut
 from oracles import (
+    acls,
     attributes,
     blocks,
     data,
@@ -51,6 +52,7 @@ RULES: tuple[Rule, ...] = (
     *size.RULES,
     *extension.RULES,
     *attributes.RULES,
+    *acls.RULES,
     *times.RULES,
     *prealloc.RULES,
     *order.RULES,

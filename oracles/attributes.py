@@ -11,7 +11,7 @@ from fuzzer.state.history import Event
 from fuzzer.state.tree import Node
 from fuzzer.state.xattr_value import xattr_value
 from oracles.case import Case, Rule
-from oracles.file_versions import FileVersions, ValueVersion, owner
+from oracles.file_versions import ACL_RIGHTS, FileVersions, ValueVersion, owner
 from oracles.verdict import Violation
 
 _MARK = re.compile(rb"op=(\d+);")
@@ -20,7 +20,7 @@ _KEPT_BY_CHOWN = ~(stat.S_ISUID | stat.S_ISGID)
 """chown(2) clears the set-id bits, root's too (ATTR_KILL_SUID in chown_common)."""
 
 
-def _newest_durable(
+def newest_durable(
     case: Case, file: FileVersions, versions: list[ValueVersion]
 ) -> tuple[ValueVersion | None, int]:
     """The youngest durable version and the id of the sync call that made it so."""
@@ -77,7 +77,7 @@ def owner_makers(case: Case) -> Iterator[list[Event]]:
 
 def _check_plain(case: Case, what: _Plain) -> Iterator[Violation]:
     for path, node, file in _with_versions(case, what):
-        newest, sync = _newest_durable(case, file, _visible(case, what.versions(file)))
+        newest, sync = newest_durable(case, file, visible_values(case, what.versions(file)))
         if newest is None and file.born is None:
             # the root, or a directory whose birth is not told
             case.tally.skip(f"nobody knows what {what.name} it began with")
@@ -101,7 +101,7 @@ def _check_plain(case: Case, what: _Plain) -> Iterator[Violation]:
 
 def _plain_makers(case: Case, what: _Plain) -> Iterator[list[Event]]:
     for _, node, file in _with_versions(case, what):
-        newest, _ = _newest_durable(case, file, _visible(case, what.versions(file)))
+        newest, _ = newest_durable(case, file, visible_values(case, what.versions(file)))
         if newest or file.born:
             yield _makers(case, what, file, node, newest)
 
@@ -117,12 +117,17 @@ def _with_versions(case: Case, what: _Plain) -> Iterator[tuple[str, Node, FileVe
 def _makers(
     case: Case, what: _Plain, file: FileVersions, node: Node, newest: ValueVersion | None
 ) -> list[Event]:
-    found, visible = what.found(node), _visible(case, what.versions(file))
+    found, visible = what.found(node), visible_values(case, what.versions(file))
     kept = _KEPT_BY_CHOWN if what is _MODE and _has_chown(case, file) else ~0
+    told = (
+        ACL_RIGHTS if what is _MODE and file.acls.get("access") else ~0
+    )  # An ACL says nothing of the other bits.
     return [
         v.event
         for v in visible
-        if v.value is not None and found in (v.value, v.value & kept) and _is_as_late(file, v, newest)
+        if v.value is not None
+        and found & told in (v.value & told, v.value & kept & told)
+        and _is_as_late(file, v, newest)
     ]
 
 
@@ -134,18 +139,18 @@ def _is_as_late(file: FileVersions, version: ValueVersion, newest: ValueVersion 
     """
     if newest and version.event is file.born is not newest.event:
         return False
-    return version.event.end_ns >= _floor(newest)
+    return version.event.end_ns >= begin_of(newest)
 
 
 def _has_chown(case: Case, file: FileVersions) -> bool:
-    return any(v.event is not file.born for v in _visible(case, file.owners))
+    return any(v.event is not file.born for v in visible_values(case, file.owners))
 
 
-def _visible(case: Case, versions: list[ValueVersion]) -> list[ValueVersion]:
+def visible_values(case: Case, versions: list[ValueVersion]) -> list[ValueVersion]:
     return [v for v in versions if case.floors.visible(v.event)]
 
 
-def _floor(newest: ValueVersion | None) -> int:
+def begin_of(newest: ValueVersion | None) -> int:
     return newest.event.begin_ns if newest else 0
 
 
@@ -159,7 +164,7 @@ def check_xattrs(case: Case) -> Iterator[Violation]:
 def xattr_makers(case: Case) -> Iterator[list[Event]]:
     """For every xattr that some op must have set or removed, the ops that may have."""
     for _, file, name, value in _xattrs(case):
-        newest, _ = _newest_durable(case, file, _visible(case, file.xattrs.get(name, [])))
+        newest, _ = newest_durable(case, file, visible_values(case, file.xattrs.get(name, [])))
         if newest or value is not None:
             yield _xattr_makers(case, file, name, value, newest)
 
@@ -178,14 +183,14 @@ def _xattrs(case: Case) -> Iterator[tuple[str, FileVersions, str, bytes | None]]
 def _xattr_makers(
     case: Case, file: FileVersions, name: str, value: bytes | None, newest: ValueVersion | None
 ) -> list[Event]:
-    visible = _visible(case, file.xattrs.get(name, []))
-    return [v.event for v in visible if _may_show(case, v, value) and v.event.end_ns >= _floor(newest)]
+    visible = visible_values(case, file.xattrs.get(name, []))
+    return [v.event for v in visible if _may_show(case, v, value) and v.event.end_ns >= begin_of(newest)]
 
 
 def _check_xattr(
     case: Case, path: str, file: FileVersions, name: str, value: bytes | None
 ) -> Iterator[Violation]:
-    newest, sync = _newest_durable(case, file, _visible(case, file.xattrs.get(name, [])))
+    newest, sync = newest_durable(case, file, visible_values(case, file.xattrs.get(name, [])))
     if newest is None and value is None:
         return
     if _xattr_makers(case, file, name, value, newest):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, may_be_at, touched_names
+from oracles.versions import (
+    UNKNOWN,
+    NameKey,
+    NameVersion,
+    Versions,
+    leaves_whiteout,
+    may_be_at,
+    touched_names,
+)
 
 _BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "tmplink", "subvol_create", "snapshot"})
 
@@ -11,10 +19,13 @@ def may_bind(versions: Versions, key: NameKey, version: NameVersion, inode: int)
     """True if the op may have left the name bound to this inode (0: to nothing)."""
     if version.inode != UNKNOWN or not inode:
         return version.inode == inode
-    if version.event.op.name in _BIRTHS:
+    whiteout = leaves_whiteout(version.event, key)
+    if whiteout or version.event.op.name in _BIRTHS:
         # A new inode: not the root, and none that another op is known to have made.
         file = versions.files.get(inode)
-        return inode != versions.history.root and (file is None or file.born in (None, version.event))
+        new = inode != versions.history.root and (file is None or file.born in (None, version.event))
+        if new or not whiteout or version.event.id not in versions.raced:
+            return new
     change = (version.event.id, key)
     if change not in versions.moved:
         versions.moved[change] = _may_have_moved(versions, key, version)

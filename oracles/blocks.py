@@ -8,13 +8,13 @@ from itertools import groupby
 from fuzzer.state.stamps import Run, file_tag
 from oracles.case import Case, Rule
 from oracles.data import Origins, edges_of, may_be_undone_by_mapping, split
-from oracles.file_versions import DataVersion, FileVersions
+from oracles.file_versions import DataVersion, FileVersions, own_shift
 from oracles.verdict import Violation
 
 _BLOCK_BYTES = 4096
 """The smallest block btrfs is made with here; what holds of larger ones holds of these."""
 
-_BY_PAGE = frozenset({"write", "dwrite"})
+_BY_PAGE = frozenset({"write", "append", "dwrite"})
 
 _SOURCE = "btrfs writes data to new places and points at it when it is there (btrfs(5), datacow)"
 
@@ -75,7 +75,11 @@ class _Seen:
         self._file = file
         by_id, tag = case.versions.history.by_id, file_tag(file.inode)
         self._invoked_ns = max((by_id[part.op].begin_ns for part in parts if part.op in by_id), default=0)
-        own = {part.op for part in parts if part.op in by_id and part.tag == tag and not part.shift}
+        own = {
+            part.op
+            for part in parts
+            if part.op in by_id and part.tag == tag and part.shift == own_shift(by_id[part.op])
+        }
         self._whole = {op for op in own if by_id[op].op.name in _BY_PAGE}
 
     def floor(self, piece: Run) -> int:

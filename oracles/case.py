@@ -18,6 +18,7 @@ _BY_CALL = {
     "sync": "sync",
     "syncfs": "sync",
     "freeze": "sync",
+    "remount_ro": "sync",
     "write": "dsync",
     "dwrite": "dsync",
     "msync": "msync",

@@ -8,6 +8,11 @@ from collections.abc import Collection, Iterable
 from fuzzer.state.history import Event
 
 
+def logs_itself(event: Event) -> bool:
+    """True for a change of names that has an fsync in it, before or after."""
+    return event.op.name in ("tmplink", "unlink") and event.op.text("fsync") == "yes"
+
+
 def find_changes(events: Iterable[Event], raced: Collection[int]) -> dict[int, list[Event]]:
     """Per inode: the ops that succeeded and certainly changed it.
 

@@ -80,7 +80,10 @@ def may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
     The store faults in a whole folio while the direct write is under way, and its writeback puts the
     old rest of the folio back: open(2) NOTES leaves that mix undefined.
     """
-    return event.op.name == "dwrite" and any(overlaps(event, store) for store in file.mapped)
+    direct = event.op.name == "dwrite" or (
+        event.op.name == "mapped_write" and event.op.text("direct") == "yes"
+    )
+    return direct and any(overlaps(event, store) for store in file.mapped)
 
 
 def check_data(case: Case) -> Iterator[Violation]:
@@ -200,7 +203,7 @@ class Origins:
         if version.source is Source.ZERO:
             return True
         if version.source is Source.WRITE:
-            return piece.shift == 0 and piece.tag == file_tag(file.inode)
+            return version.shift in (None, piece.shift) and piece.tag == file_tag(file.inode)
         key = (version.event.id, piece)
         if key in self._yes:
             return True

@@ -19,14 +19,14 @@ from fuzzer.state.tree import Node
 from fuzzer.workload.ops import WORD_BYTES
 from oracles.case import Case, Rule
 from oracles.data import edges_of, may_be_undone_by_mapping, split
-from oracles.file_versions import FileVersions, SizeVersion, Source
+from oracles.file_versions import FileVersions, SizeVersion, Source, own_shift
 from oracles.size import size_givers
 from oracles.verdict import Violation
 
 _SECTOR_BYTES = 512
 """The smallest block xfs can be made with: no I/O ends inside one but at the end of file."""
 
-_WRITES = frozenset({"write", "dwrite"})
+_WRITES = frozenset({"write", "append", "dwrite"})
 
 
 def check_extension(case: Case) -> Iterator[Violation]:
@@ -66,17 +66,24 @@ def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeV
         case.tally.skip("collapse or insert may have moved its end")
     elif case.floors.failed.get(0) or case.floors.failed.get(file.inode) or _wrote_in_part(case, file):
         case.tally.skip("of what failed any part may be there")
-    elif not givers or any(giver.event.op.name not in _WRITES for giver in givers):
+    elif not givers or any(_start(giver.event) is None for giver in givers):
         case.tally.skip("something else than a write may have set the size")
     elif any(may_be_undone_by_mapping(file, giver.event) for giver in givers):
         case.tally.skip("a store through a mapping may have undone a direct write")
     else:
         sector = (node.size - 1) // _SECTOR_BYTES * _SECTOR_BYTES
-        low = max(sector, *(giver.event.op.number("off") for giver in givers))
+        low = max(sector, *(_start(giver.event) or 0 for giver in givers))
         if low + WORD_BYTES <= node.size:
             return low
         case.tally.skip("the size lies in a gap before a write")
     return None
+
+
+def _start(event: Event) -> int | None:
+    """Where a write began; None: something else, or nobody knows."""
+    if event.op.name not in _WRITES:
+        return None
+    return own_shift(event) if event.op.name == "append" else event.op.number("off")
 
 
 def _wrote_in_part(case: Case, file: FileVersions) -> bool:

@@ -27,13 +27,17 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DataVersion:
-    """`event` put bytes at [start, end). `sure`: it did so if it returned; else it may have."""
+    """`event` put bytes at [start, end). `sure`: it did so if it returned; else it may have.
+
+    `shift` is how far from where they were stamped for its words are (None: that is not known).
+    """
 
     event: Event
     start: int
     end: int
     source: Source
     sure: bool
+    shift: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class FileVersions:
     dated: list[Event] = field(default_factory=list)
     """utimes ops: they set the mtime to a time of their own."""
     xattrs: dict[str, list[ValueVersion]] = field(default_factory=lambda: defaultdict(list))
+    acls: dict[str, list[ValueVersion]] = field(default_factory=lambda: defaultdict(list))
+    """Per kind of ACL: the user it names."""
     shifted: list[Event] = field(default_factory=list)
     """Collapse and insert ops: they move data, so offsets no longer tell ops apart."""
     reserved: list[Event] = field(default_factory=list)
@@ -99,7 +105,18 @@ class FileVersions:
         return (self._writes.get(op, []) if op else self._zeros) + self._clones
 
 
-_ATTRIBUTE_OPS = frozenset({"chmod", "chown", "utimes", "setxattr", "removexattr"})
+_ATTRIBUTE_OPS = frozenset({"chmod", "chown", "utimes", "setxattr", "removexattr", "acl"})
+
+ACL_RIGHTS = 0o777
+"""What an `acl` op that sets the access ACL makes of the mode (acl(5)); the other bits stay."""
+
+
+def own_shift(event: Event) -> int | None:
+    """How far from where they were stamped for the words of a write are. Who appends does not know its
+    place before (`result` tells it) and stamps for offset 0; None: nobody was told the place."""
+    if event.op.name != "append":
+        return 0
+    return event.result if event.succeeded else None
 
 
 def owner(uid: int, gid: int) -> int:
@@ -119,6 +136,8 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
         return
     if name in ("write", "splice", "dwrite", "mwrite", "fault_write"):
         _add_write(file, event)
+    elif name == "append":
+        _add_append(file, event)
     elif name in ("truncate", "otrunc"):
         size = event.op.number("size") if name == "truncate" else 0
         file.sizes.append(SizeVersion(event, size, False, event.succeeded))
@@ -129,7 +148,7 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
         file.rewritten.append(event)
     elif name == "clone":
         _add_clone(file, event)
-    elif name == "copy_range":
+    elif name in ("copy_range", "mapped_write"):
         _add_copy(file, event)
     elif name == "chmod":
         file.modes.append(ValueVersion(event, event.op.number("mode")))
@@ -139,6 +158,8 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
         file.dated.append(event)
     elif name in ("setxattr", "removexattr"):
         _add_xattr(file, event)
+    elif name == "acl":
+        _add_acl(file, event)
 
 
 def add_first_data(file: FileVersions, event: Event) -> None:
@@ -161,6 +182,14 @@ def _add_write(file: FileVersions, event: Event) -> None:
         file.mapped.append(event)
     else:
         file.sizes.append(SizeVersion(event, end, True, event.succeeded))
+
+
+def _add_append(file: FileVersions, event: Event) -> None:
+    """One that was not seen to end may be anywhere."""
+    shift = own_shift(event)
+    start, end = (0, END_OF_FILE) if shift is None else (shift, shift + event.op.number("len"))
+    file.add_data(DataVersion(event, start, end, Source.WRITE, event.succeeded, shift))
+    file.sizes.append(SizeVersion(event, end, True, event.succeeded))
 
 
 def _add_fallocate(file: FileVersions, event: Event) -> None:
@@ -187,7 +216,8 @@ def _add_clone(file: FileVersions, event: Event) -> None:
 
 
 def _add_copy(file: FileVersions, event: Event) -> None:
-    """copy_file_range(2) may stop short; if it goes through the page cache it is no atomic change."""
+    """copy_file_range(2) may stop short; if it goes through the page cache it is no atomic change. So does
+    a write from a mapping."""
     start, wanted = event.op.number("off"), event.op.number("len")
     length = event.result if event.succeeded else wanted
     file.add_data(DataVersion(event, start, start + length, Source.CLONE, event.succeeded))
@@ -199,3 +229,10 @@ def _add_copy(file: FileVersions, event: Event) -> None:
 def _add_xattr(file: FileVersions, event: Event) -> None:
     value = event.id if event.op.name == "setxattr" else None
     file.xattrs[event.op.text("name")].append(ValueVersion(event, value))
+
+
+def _add_acl(file: FileVersions, event: Event) -> None:
+    set_to = event.op.number("uid") if event.op.text("to") == "on" else None
+    file.acls[event.op.text("kind")].append(ValueVersion(event, set_to))
+    if event.op.text("kind") == "access" and set_to is not None:
+        file.modes.append(ValueVersion(event, ACL_RIGHTS))

@@ -17,11 +17,20 @@ from operator import itemgetter
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.writelog.crash import LIVE, Cut
+from oracles.changes import logs_itself
 from oracles.profile import Order, Profile
-from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, touched_names
+from oracles.versions import (
+    UNKNOWN,
+    NameKey,
+    NameVersion,
+    Versions,
+    leaves_whiteout,
+    touched_names,
+)
 
-EVERYTHING = frozenset({"sync", "syncfs", "freeze"})
-"""Calls that cover the whole file system. A freeze leaves a stable image on disk (fsfreeze(8))."""
+EVERYTHING = frozenset({"sync", "syncfs", "freeze", "remount_ro"})
+"""Calls that cover the whole file system. A freeze leaves a stable image on disk (fsfreeze(8)); so does
+making it read-only (fstests generic/599)."""
 
 Calls = list[tuple[int, int]]
 """Sync calls, (invocation, id of the op), in order: each covers what had returned before it was invoked."""
@@ -119,7 +128,7 @@ class Floors:
         """Id of the sync call by which the name must be as `version` left it; None if `found` need not
         yield to it."""
         change = (version.event.id, key)
-        if change not in self.names and version.inode == 0 and found == version.event.subject:
+        if change not in self.names and found == version.event.subject:
             return self.moved.get(change)
         return self.names.get(change)
 
@@ -205,6 +214,11 @@ def _add_whole(floors: Floors) -> None:
         floors.whole |= {event.id: event.id for event in returned}
     if profile.order is not Order.GLOBAL:
         return
+    for event in versions.name_events:
+        syncs = logs_itself(event) and event.op.name == "unlink" and event.succeeded
+        if syncs and event.end_ns < floors.cut.returned_before_ns and event.id not in versions.raced:
+            floors.whole.setdefault(event.id, event.id)
+            floors.committed.append((event.begin_ns, event.id))
     for inode, calls in floors.metadata.items():
         for begin_ns, sync in calls:
             changes = [e for e in versions.changes.get(inode, ()) if e.end_ns < begin_ns]
@@ -232,18 +246,20 @@ def _add_names(floors: Floors) -> None:
 def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:
     event = version.event
     sync = _name_sync(floors, event)
-    if sync is None or (version.inode == 0 and not _left(floors, event, sync)):
+    away = version.inode == 0 or leaves_whiteout(event, key)
+    if sync is None or (away and not _left(floors, event, sync)):
         return
     by_directory = _whole(floors, event)
     if by_directory is None:
         by_directory = first_covering(event, floors.metadata.get(key[0], ()))
     if by_directory is not None:
         sync = floors.names[event.id, key] = by_directory
-    elif version.inode == 0:
+    elif away:
+        # The whiteout of a rename is another inode: it is its directory that it comes with.
         floors.moved[event.id, key] = sync
     elif in_place(floors, event, key, sync):
         floors.names[event.id, key] = sync
-    if version.inode and in_place(floors, event, key, sync):
+    if (not away or by_directory is not None) and version.inode and in_place(floors, event, key, sync):
         add_existing(floors, key[0], sync)
         if version.inode == UNKNOWN:
             return

@@ -11,7 +11,7 @@ from oracles.bindings import may_bind
 from oracles.case import Case, Rule
 from oracles.floors import EVERYTHING
 from oracles.verdict import Violation
-from oracles.versions import UNKNOWN, NameKey, NameVersion
+from oracles.versions import UNKNOWN, NameKey, NameVersion, leaves_whiteout
 
 BEFORE = -1
 """End of the state before the history, in which no name existed."""
@@ -98,13 +98,16 @@ def _explains(case: Case, key: NameKey, version: NameVersion, found: int) -> boo
     """True if the op may have left the name bound to `found`.
 
     On btrfs an exchange of which one side was persisted leaves nothing at that side's old name, if the
-    inode that came there was itself never made durable.
+    inode that came there was itself never made durable; so does a rename with a whiteout.
     """
     if may_bind(case.versions, key, version, found):
         return True
+    if case.profile.atomic_moves or found:
+        return False
+    if leaves_whiteout(version.event, key):
+        return (version.event.id, key) not in case.floors.names
     exchange = version.event.op.name == "rename" and version.event.op.text("flags") == "exchange"
-    half = exchange and not case.profile.atomic_moves
-    return half and not found and version.inode not in case.floors.existing
+    return exchange and version.inode not in case.floors.existing
 
 
 def _kind(found: int, newest: NameVersion | None, known: bool) -> str:

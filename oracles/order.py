@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from fuzzer.state.history import Event
+from oracles.acls import acl_makers, check_acls
 from oracles.attributes import check_mode, check_owner, check_xattrs, mode_makers, owner_makers, xattr_makers
 from oracles.case import Case, Rule, Tally
+from oracles.changes import logs_itself
 from oracles.floors import Floors, compute_floors
 from oracles.names import check_names, check_not_lost, name_makers
 from oracles.profile import Order
@@ -32,9 +34,10 @@ _CHECKS = (
     check_mode,
     check_owner,
     check_xattrs,
+    check_acls,
 )
 
-_MAKERS = (name_makers, mode_makers, owner_makers, xattr_makers, size_makers)
+_MAKERS = (name_makers, mode_makers, owner_makers, xattr_makers, acl_makers, size_makers)
 """Each gives, for everything it finds in the tree, the ops that can have made it so."""
 
 
@@ -92,11 +95,9 @@ def _may_have_logged(floors: Floors) -> bool:
 
 
 def _logs(event: Event) -> bool:
-    """True if the op may log an inode. tmplink does with the file it has not linked yet, which promises
-    nothing of it: an fsync is what it may begin with."""
-    if event.op.name == "tmplink":
-        return event.op.text("fsync") == "yes"
-    return event.op.is_durability_point and event.op.name not in ("sync", "syncfs")
+    """True if the op may log an inode. tmplink does with the file it has not linked yet, unlink with one
+    that may have no name any more, which promises nothing of it on btrfs."""
+    return logs_itself(event) or (event.op.is_durability_point and event.op.name not in ("sync", "syncfs"))
 
 
 def _witness(case: Case) -> Event | None:

@@ -83,7 +83,7 @@ def _releases(case: Case, file: FileVersions) -> Iterator[tuple[int, int, Event]
             yield start, start + (event.op.number("len") or END_OF_FILE), event
     for version in file.data:
         op = version.event.op
-        gives_back = op.name in ("truncate", "otrunc", "clone", "copy_range")
+        gives_back = op.name in ("truncate", "otrunc", "clone", "copy_range", "mapped_write")
         if gives_back or (op.name == "fallocate" and op.text("mode") in _ZEROES):
             yield version.start, version.end, version.event
 

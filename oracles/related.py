@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fuzzer.state.history import Event
+from oracles.changes import logs_itself
 from oracles.floors import Floors, add_existing, first_covering, in_place, may_move_directory
 from oracles.versions import UNKNOWN, NameKey, NameVersion, Versions, overlaps, touched_names
 
@@ -68,7 +69,7 @@ def is_quiet(versions: Versions, since_ns: int, sync: Event) -> bool:
     if any(begin <= sync.end_ns and end >= since_ns for begin, end in versions.commits):
         return False
     return not any(
-        other.op.is_durability_point
+        (other.op.is_durability_point or logs_itself(other))
         and other is not sync
         and other.begin_ns <= sync.end_ns
         and other.end_ns >= since_ns

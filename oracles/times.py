@@ -24,7 +24,7 @@ _SLACK_NS = 250_000_000
 _MAX_DRIFT_NS = 5_000_000
 """More says that the wall clock was set while the workload ran."""
 
-_SETS_MTIME = frozenset({"write", "dwrite", "truncate", "otrunc"})
+_SETS_MTIME = frozenset({"write", "append", "dwrite", "truncate", "otrunc"})
 
 
 def check_times(case: Case) -> Iterator[Violation]:
@@ -51,14 +51,15 @@ def _content_changes(file: FileVersions) -> Iterator[Event]:
     """The ops that surely set the mtime, and with it the ctime."""
     for version in file.data:
         event = version.event
-        wrote = version.source is not Source.WRITE or event.result > 0
+        wrote = version.source is not Source.WRITE or event.op.name == "append" or event.result > 0
         if version.sure and wrote and event.op.name in _SETS_MTIME:
             yield event
 
 
 def _attribute_changes(file: FileVersions) -> list[Event]:
     """The ops that surely set the ctime alone."""
-    values = (*file.modes, *file.owners, *(v for versions in file.xattrs.values() for v in versions))
+    named = (*file.xattrs.values(), *file.acls.values())
+    values = (*file.modes, *file.owners, *(v for versions in named for v in versions))
     events = [*(v.event for v in values), *file.dated]
     return [event for event in events if event.succeeded and event is not file.born]
 

@@ -199,7 +199,7 @@ def _may_lose_a_name(versions: Versions, event: Event) -> set[int]:
     """The inodes the op may have taken a name from without giving it another."""
     if event.op.name in _REMOVALS:
         removed, key = event.subject, touched_names(event)[0]
-    elif event.op.name == "rename" and event.op.text("flags") == "none":
+    elif event.op.name == "rename" and event.op.text("flags") in _REPLACING:
         removed, key = event.other, touched_names(event)[1]
     else:
         return set()
@@ -300,12 +300,20 @@ def _rename(versions: Versions, event: Event) -> None:
         return
     moved = event.subject if clear and event.subject else UNKNOWN
     left = (event.other if clear and event.other else UNKNOWN) if exchange else 0
+    if leaves_whiteout(event, old_key):
+        left = UNKNOWN  # a new inode that nobody looked up
     sure = event.returned and clear
     versions.names[new_key].append(NameVersion(event, moved, sure))
     versions.names[old_key].append(NameVersion(event, left, sure))
     if not clear and not exchange:
         # It may have been the no-op above: whatever was at the old name may still be there.
         versions.names[old_key].append(NameVersion(event, UNKNOWN, False))
+
+
+def leaves_whiteout(event: Event, key: NameKey) -> bool:
+    """True if the op, a rename, leaves a new inode at this name, its old one (RENAME_WHITEOUT, rename(2))."""
+    whiteout = event.op.name == "rename" and event.op.text("flags") == "whiteout"
+    return whiteout and key == touched_names(event)[0]
 
 
 def touched_names(event: Event) -> tuple[NameKey, ...]:
@@ -332,6 +340,8 @@ _NAME_OPS = {
     "rmdir": _removal,
     "subvol_delete": _removal,
 }
+_REPLACING = frozenset({"none", "whiteout"})
+"""Flags of a rename that takes the name of what was at the new place."""
 _REMOVALS = frozenset({"unlink", "rmdir", "subvol_delete"})
 _SUBVOLUME_OPS = frozenset({"subvol_create", "snapshot", "subvol_delete"})
 

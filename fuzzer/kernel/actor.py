@@ -20,7 +20,7 @@ from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.process import die_with_parent
 from fuzzer.kernel.shared import SharedRun
-from fuzzer.workload.model import SETUP, Actor, Draw, Op, Resolver, Workload
+from fuzzer.workload.model import SETUP, Actor, Op, Resolver, Workload, varies
 
 ENDED, CRASHED = 0, 70
 """Exit status: every op was run; or our own code failed, and why is on the board."""
@@ -145,7 +145,7 @@ def concrete_ops(workload: Workload, number: int) -> Iterator[Op]:
     resolver = Resolver(workload, number)
     block = workload.block(number)
     loop = 1 if number == SETUP else workload.actors[number - 1].loop
-    drawn = any(isinstance(value, Draw) for op in block for _, value in op.args)
+    drawn = any(varies(op) for op in block)
     for iteration in count() if loop is None else range(loop):
         # Seeding the draws costs as much as an op: not done where there is nothing to draw.
         yield from resolver.iteration(iteration if drawn else 0)

@@ -175,7 +175,8 @@ class _Group:
             raise _StuckError(self.living())
 
     def _thaw(self, deadline: float) -> None:
-        """Thaw what a killed actor left frozen: the others, and the unmount, would wait for ever.
+        """Thaw what a killed actor left frozen: the others, and the unmount, would wait for ever. And make
+        writable what it left read-only.
 
         Not before it is dead: FITHAW waits for a freeze that is under way, and cannot be interrupted.
         """
@@ -190,6 +191,8 @@ class _Group:
             # EINVAL: it is not frozen
             with suppress(OSError):
                 libc.thaw(fd)
+            with suppress(OSError):
+                libc.reconfigure(fd, "rw")
         finally:
             os.close(fd)
 
@@ -251,7 +254,7 @@ def _enter_cgroup(stage: Stage, cgroup: MemoryCgroup, children: list[_Child]) ->
 
 
 def _freezes(workload: Workload, number: int) -> bool:
-    return any(op.name == "freeze" for op in workload.block(number))
+    return any(op.name in ("freeze", "remount_ro") for op in workload.block(number))
 
 
 def reap_stuck(pids: Iterable[int], timeout_s: float) -> tuple[int, ...]:

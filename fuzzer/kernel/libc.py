@@ -105,6 +105,26 @@ def thaw(fd: int) -> None:
     fcntl.ioctl(fd, _FITHAW, 0)
 
 
+_SYS_FSCONFIG, _SYS_FSPICK = 431, 433
+_FSPICK_EMPTY_PATH = 8
+_FSCONFIG_SET_FLAG, _FSCONFIG_CMD_RECONFIGURE = 0, 7
+"""Of linux/mount.h; the same numbers on every architecture."""
+
+
+def reconfigure(fd: int, option: str = "") -> None:
+    """Remount the file system whose root `fd` is with one option (`ro`, `rw`) changed, and no other."""
+    context = check(_LIBC.syscall(_SYS_FSPICK, fd, b"", _FSPICK_EMPTY_PATH), "fspick")
+    try:
+        if option:
+            key = option.encode()
+            check(
+                _LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_FLAG, key, None, 0), f"fsconfig {option}"
+            )
+        check(_LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_RECONFIGURE, None, None, 0), "fsconfig")
+    finally:
+        os.close(context)
+
+
 def syncfs(fd: int) -> None:
     """syncfs(2)."""
     check(_LIBC.syncfs(fd), "syncfs")

@@ -17,14 +17,14 @@ from fuzzer.triage.facts import Crash, Evidence, Facts, find_facts
 from fuzzer.triage.known import Known, match_known
 from oracles import RULES, Violation
 
-_SORTS = {"fdatasync": "fsync", "syncfs": "sync", "freeze": "sync", "msync": "dsync"}
+_SORTS = {"fdatasync": "fsync", "syncfs": "sync", "freeze": "sync", "remount_ro": "sync", "msync": "dsync"}
 """Calls that go the same way through the kernel: what is synced is a file, everything, or a range."""
 
 _KEEPERS = {"fsync": "fsync", "dsync": "fsync", "sync": "sync"}
 """What keeps it on btrfs: the log of the file, be a range of it synced or all (generic_write_sync and msync
 call vfs_fsync_range), or the transaction. xfs has one journal for all."""
 
-_OPS = {"dwrite": "write", "mwrite": "write", "fault_write": "write", "otrunc": "truncate"}
+_OPS = {"append": "write", "dwrite": "write", "mwrite": "write", "fault_write": "write", "otrunc": "truncate"}
 """Ops whose effect is the same, once it is on its way to the disk."""
 
 _MADE = {"mkdir": "made-dir", "link": "made-link"}

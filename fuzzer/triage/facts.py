@@ -25,6 +25,7 @@ from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import Entry, Flag
 from fuzzer.writelog.superblock import BTRFS_SUPER_OFFSET
 from oracles import Violation
+from oracles.file_versions import own_shift
 from oracles.kernel_log import is_alarm
 from oracles.versions import Versions
 
@@ -154,7 +155,7 @@ def _call(sync: Event) -> str:
     """The call that promised: `dsync` for a write that is durable by itself."""
     if sync.op.name == "mwrite":
         return "msync"
-    return "dsync" if sync.op.name in ("write", "dwrite") else sync.op.name
+    return "dsync" if sync.op.name in ("write", "append", "dwrite") else sync.op.name
 
 
 # ------------------------------------------------------------------------------------- sync calls
@@ -254,8 +255,8 @@ def _data_facts(
         return
     entries = [e for e in log.entries[log.start :] if e.is_write and e.done_ns <= sync.end_ns]
     since = [e for e in entries if e.arrived_ns >= op.begin_ns]
-    if op.op.name in ("write", "splice", "dwrite", "mwrite", "fault_write"):
-        word = encode(op.id, tag, violation.offset, WORD_BYTES)
+    if op.op.name in ("write", "append", "splice", "dwrite", "mwrite", "fault_write"):
+        word = encode(op.id, tag, violation.offset - (own_shift(op) or 0), WORD_BYTES)
         written = [e for e in since if _find(log, e, word) >= 0]
     elif op.op.name == "fallocate" and violation.seen:
         # What should be there is zeroes, which have no name. Where the old words are, they were to go.

@@ -21,6 +21,7 @@ from fuzzer.workload.tables import Row, Temper
 from fuzzer.workload.validate import validate
 
 _BARRIER_PERCENT = 20
+_CROWD_PERCENT = 4
 _MEETINGS = 4
 """How often a pair of ops meets."""
 
@@ -68,6 +69,10 @@ class _Maker:
             title = f"{title} with {pair}"
             counted = (*counted, *self._meeting(*pair.split("+")))
         environment = () if sequential or not scene.chance(mix.environment_percent) else self._environment()
+        if scene.fs == "btrfs" and any(op.name == "balance" for actor in environment for op in actor.ops):
+            counted = tuple(_never_read_only(actor) for actor in counted)
+        if not sequential:
+            counted = _scheduled(scene, counted)
         grows = any(op.name == "growfs" for actor in (*counted, *environment) for op in actor.ops)
         return Workload(
             title=title if mix is ANY else f"{title} {mix.name}",
@@ -148,6 +153,8 @@ class _Maker:
             balance = make(scene, tables.row_of("balance"))
             lists = [("environment", [*(op for op in ops if op.name != "balance_ctl"), balance])]
             lists.append(("steerer", control))
+        if scene.chance(_CROWD_PERCENT):
+            lists.append(("crowd", [scene.pick(tables.CROWDS)]))
         return tuple(Actor(name, (*ops, _rest(scene)), None) for name, ops in lists)
 
 
@@ -244,6 +251,21 @@ def _with_sync(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:
         return actors
     last = make_op("fsync", {"path": scene.file()})
     return (replace(actors[0], ops=(*actors[0].ops, last)), *actors[1:])
+
+
+def _scheduled(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:
+    noise = scene.pick(tables.SCHEDULING)
+    if noise == "idle":
+        chosen = scene.rng.randrange(len(actors))
+        return tuple(replace(a, sched="idle") if n == chosen else a for n, a in enumerate(actors))
+    cpus = {"one cpu": 1, "two cpus": 2}.get(noise, 0)
+    return tuple(replace(a, cpu=n % cpus) if cpus else a for n, a in enumerate(actors))
+
+
+def _never_read_only(actor: Actor) -> Actor:
+    """What `validate` refuses beside a balance, done by a call that writes the same."""
+    ops = (make_op("syncfs") if op.name == "remount_ro" else op for op in actor.ops)
+    return replace(actor, ops=tuple(ops))
 
 
 def _with_barrier(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:

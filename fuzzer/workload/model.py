@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fuzzer.workload.ops import OPS, SYNC_CALLS, OpSpec
+from fuzzer.workload.ops import OPS, SYNC_CALLS, Kind, OpSpec
 from fuzzer.workload.options import counts_xfs_quota
 
 SETUP = 0
@@ -182,6 +182,10 @@ def op_id(actor: int, sequence: int) -> int:
     return actor << 19 | (sequence + 1)
 
 
+ITERATION = "{i}"
+"""In a path: the number of the actor's iteration, from 0. Many names are made so."""
+
+
 @dataclass(slots=True)
 class Resolver:
     """Turns an actor's op list into concrete ops, the same ones every time.
@@ -197,7 +201,7 @@ class Resolver:
         """The concrete ops of loop iteration `number` (from 0)."""
         if self._cache[0] != number:
             rng = random.Random(f"{self.workload.seed}/{self.actor}/{number}")
-            ops = tuple(_resolve(op, rng) for op in self.workload.block(self.actor))
+            ops = tuple(_resolve(op, rng, number) for op in self.workload.block(self.actor))
             self._cache = (number, ops)
         return self._cache[1]
 
@@ -207,10 +211,23 @@ class Resolver:
         return self.iteration(sequence // length)[sequence % length]
 
 
-def _resolve(op: Op, rng: random.Random) -> Op:
-    if not any(isinstance(value, Draw) for _, value in op.args):
+def _resolve(op: Op, rng: random.Random, number: int) -> Op:
+    if not varies(op):
         return op
+    op = in_iteration(op, number)
     return Op(
         op.name,
         tuple((name, v.pick(rng) if isinstance(v, Draw) else v) for name, v in op.args),
     )
+
+
+def varies(op: Op) -> bool:
+    """True if the op may be another one in each iteration."""
+    return any(isinstance(v, Draw) or (isinstance(v, str) and ITERATION in v) for _, v in op.args)
+
+
+def in_iteration(op: Op, number: int) -> Op:
+    """The op with the names it has in iteration `number`."""
+    paths = {param.name for param in op.spec.params if param.kind is Kind.PATH}
+    args = ((key, str(v).replace(ITERATION, str(number)) if key in paths else v) for key, v in op.args)
+    return Op(op.name, tuple(args))

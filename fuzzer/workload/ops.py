@@ -19,7 +19,10 @@ SHIFT = {"": 0, "K": 10, "M": 20, "G": 30}
 """Suffixes of sizes."""
 
 DIRECT_ALIGN_BYTES = 4096
-"""O_DIRECT offsets and lengths are kept to this, the largest logical block we use."""
+"""The largest block of a file system: what is aligned to it is aligned everywhere."""
+
+DIRECT_UNIT_BYTES = 512
+"""The logical block of the devices: O_DIRECT takes nothing smaller (open(2))."""
 
 
 class Kind(Enum):
@@ -127,6 +130,7 @@ _RECLAIM = Param("bytes", Kind.BYTES, 16 << 20, low=1, high=_MAX_MEMORY_BYTES)
 _LIMIT = Param("limit", Kind.BYTES, 24 << 20, low=1 << 20, high=_MAX_MEMORY_BYTES)
 _MAX_LOGICAL_BYTES = 1 << 40
 _RESIZE_BY = Param("by", Kind.BYTES, 16 << 20, unit=1 << 16, low=1 << 16, high=1 << 30)
+REMOUNT_OPTIONS = ("none", "autodefrag", "noautodefrag", "inode32", "inode64")
 LOOKS = ("stat", "statfs", "fiemap", "readahead", "fadvise", "seek_hole", "listxattr", "bulkstat")
 KNOBS = {
     "swappiness": (0, 200),
@@ -138,7 +142,7 @@ KNOBS = {
 }
 """Knobs of /proc/sys/vm a workload may set, with the values it may set them to."""
 
-_RENAME_FLAGS = _choice("flags", "none", "exchange", "noreplace")
+_RENAME_FLAGS = _choice("flags", "none", "exchange", "noreplace", "whiteout")
 _XATTR_BYTES = _count("size", 32, WORD_BYTES, 1 << 16)
 
 _ROWS = (
@@ -158,8 +162,18 @@ _ROWS = (
         "open(O_TMPFILE), write, perhaps fsync, then link it to its first name",
     ),
     OpSpec("link", Role.NAMES, (_path("from"), _path("to")), "hard link"),
-    OpSpec("rename", Role.NAMES, (_path("from"), _path("to"), _RENAME_FLAGS), "renameat2"),
-    OpSpec("unlink", Role.NAMES, (_path(),), "remove a name of a file"),
+    OpSpec(
+        "rename",
+        Role.NAMES,
+        (_path("from"), _path("to"), _RENAME_FLAGS),
+        "renameat2; whiteout leaves one, a device 0:0, at the old name",
+    ),
+    OpSpec(
+        "unlink",
+        Role.NAMES,
+        (_path(), _choice("fsync", "no", "yes")),
+        "remove a name of a file; fsync: of the file, which was opened before",
+    ),
     OpSpec("rmdir", Role.NAMES, (_path(),), "remove an empty directory"),
     OpSpec("subvol_create", Role.NAMES, (_path(),), "new btrfs subvolume", _BTRFS),
     OpSpec(
@@ -176,6 +190,12 @@ _ROWS = (
         (_path(), *_range(), _DURABLE, _choice("rwf", "none", "nowait", "dontcache")),
         "buffered pwritev2; nowait may be EAGAIN or short, dontcache drops the pages once they are written",
     ),
+    OpSpec(
+        "append",
+        Role.DATA,
+        (_path(), _bytes("len", low=WORD_BYTES), _DURABLE),
+        "one write(2) with O_APPEND; its result is where it began",
+    ),
     OpSpec("splice", Role.DATA, (_path(), *_range()), "splice from a pipe, as much as it holds"),
     OpSpec(
         "fault_write",
@@ -186,8 +206,19 @@ _ROWS = (
     OpSpec(
         "dwrite",
         Role.DATA,
-        (_path(), *_range(DIRECT_ALIGN_BYTES), _DURABLE, _choice("rwf", "none", "nowait", "atomic")),
+        (_path(), *_range(DIRECT_UNIT_BYTES), _DURABLE, _choice("rwf", "none", "nowait", "atomic")),
         "O_DIRECT pwritev2; atomic takes a power of two at a multiple of it, where the kernel can",
+    ),
+    OpSpec(
+        "mapped_write",
+        Role.DATA,
+        (
+            _path(),
+            _bytes("src", DIRECT_UNIT_BYTES),
+            *_range(DIRECT_UNIT_BYTES),
+            _choice("direct", "no", "yes"),
+        ),
+        "pwrite from a mapping of the same file, at `src`: the kernel may fault in what it writes",
     ),
     OpSpec(
         "mwrite",
@@ -238,8 +269,9 @@ _ROWS = (
     OpSpec(
         "acl",
         Role.ATTRIBUTES,
-        (_path(), _id("uid")),
-        "default ACL of a directory, one more user with all rights: what is made in it gets an ACL",
+        (_path(), _id("uid"), _choice("kind", "default", "access"), _choice("to", "on", "off")),
+        "ACL that gives all rights to everybody and one more user; the default one, of a directory, is"
+        " what is made in it gets",
     ),
     OpSpec("removexattr", Role.ATTRIBUTES, (_path(), Param("name", Kind.TEXT)), "remove user.NAME"),
     OpSpec(
@@ -259,6 +291,12 @@ _ROWS = (
     OpSpec("sync", Role.SYNC, (), "sync(2)"),
     OpSpec("syncfs", Role.SYNC, (), "syncfs(2) on the workload's mount"),
     OpSpec("freeze", Role.SYNC, (_count("hold_ms", 1, 0, 1000),), "FIFREEZE, wait that long, FITHAW"),
+    OpSpec(
+        "remount_ro",
+        Role.SYNC,
+        (_count("hold_ms", 1, 0, 1000),),
+        "make the file system read-only, wait that long, make it writable; EBUSY while files are written",
+    ),
     OpSpec("drop_caches", Role.ENVIRONMENT, (_LEVEL,), "vm.drop_caches", ("drop_caches",)),
     OpSpec("reclaim", Role.ENVIRONMENT, (_RECLAIM,), "reclaim from the workload's memory cgroup", ("memcg",)),
     OpSpec(
@@ -318,6 +356,12 @@ _ROWS = (
         _XFS,
     ),
     OpSpec("send", Role.ENVIRONMENT, (_path(),), "send a read-only btrfs snapshot, into memory", _BTRFS),
+    OpSpec(
+        "remount",
+        Role.ENVIRONMENT,
+        (_choice("option", *REMOUNT_OPTIONS),),
+        "remount with one option changed; none: with no other ones",
+    ),
     OpSpec("label", Role.ENVIRONMENT, (), "set the label of the file system"),
     OpSpec("compact", Role.ENVIRONMENT, (), "vm.compact_memory"),
     OpSpec("fstrim", Role.ENVIRONMENT, (), "FITRIM of all that is free"),
@@ -348,5 +392,5 @@ _ROWS = (
 OPS: dict[str, OpSpec] = {row.name: row for row in _ROWS}
 """Every op by name."""
 
-SYNC_CALLS = frozenset({"fsync", "fdatasync", "sync", "syncfs", "msync", "freeze"})
+SYNC_CALLS = frozenset({"fsync", "fdatasync", "sync", "syncfs", "msync", "freeze", "remount_ro"})
 """Ops whose return is a durability point whatever their arguments are."""

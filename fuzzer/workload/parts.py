@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuzzer.workload.model import Value
-from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, LOOKS, WORD_BYTES
+from fuzzer.workload.ops import DIRECT_ALIGN_BYTES, DIRECT_UNIT_BYTES, LOOKS, WORD_BYTES
 from fuzzer.workload.scene import BLOCK, SUBVOLUMES, Scene, Table
+
+_FLAGGED_RENAMES: Table[str] = ((15, "exchange"), (5, "noreplace"), (4, "whiteout"))
 
 Part = Callable[[Scene], dict[str, Value]]
 
@@ -94,15 +96,16 @@ def link_names(s: Scene) -> dict[str, Value]:
 
 
 def rename_names(s: Scene) -> dict[str, Value]:
-    kind = s.pick(((45, "new"), (30, "replace"), (15, "exchange"), (5, "noreplace"), (5, "directory")))
+    kind = s.pick(((45, "new"), (30, "replace"), *_FLAGGED_RENAMES, (5, "directory")))
     if kind == "directory" and s.directories:
         flags = "exchange" if len(s.directories) > 1 else "none"
         target = s.rng.choice(s.directories) if flags == "exchange" else s.new_directory()
         return {"from": s.rng.choice(s.directories), "to": target, "flags": flags}
     source = s.file()
-    target = s.new_file() if kind in ("new", "noreplace") else source
+    target = s.new_file() if kind in ("new", "noreplace", "whiteout") else source
     target = s.other_file(source) if target == source else target
-    return {"from": source, "to": target, "flags": kind if kind in ("exchange", "noreplace") else "none"}
+    flagged = {flag: flag for _, flag in _FLAGGED_RENAMES}
+    return {"from": source, "to": target, "flags": flagged.get(kind, "none")}
 
 
 def span(s: Scene) -> dict[str, Value]:
@@ -112,8 +115,29 @@ def span(s: Scene) -> dict[str, Value]:
 
 
 def direct_span(s: Scene) -> dict[str, Value]:
-    path, unit = s.file(), DIRECT_ALIGN_BYTES
+    """Mostly whole blocks; what is less goes another way (xfs_file_dio_write_unaligned)."""
+    return _aligned_span(s, DIRECT_UNIT_BYTES if s.chance(15) else DIRECT_ALIGN_BYTES)
+
+
+def _aligned_span(s: Scene, unit: int) -> dict[str, Value]:
+    path = s.file()
     return {"path": path, "off": s.drawn(path, s.offset(path, unit)), "len": s.length(unit)}
+
+
+def mapped_span(s: Scene) -> dict[str, Value]:
+    """From one block of a file to anywhere in it."""
+    path, unit, direct = s.full_file(), DIRECT_ALIGN_BYTES, s.pick(((1, "no"), (1, "yes")))
+    span: dict[str, Value] = {"off": s.drawn(path, s.offset(path, unit)), "len": s.length(unit)}
+    return {"path": path, "src": s.block(path), **span, "direct": direct}
+
+
+def unlink_sync(s: Scene) -> dict[str, Value]:
+    return {"fsync": s.pick(((9, "no"), (1, "yes")))}
+
+
+def remount_option(s: Scene) -> dict[str, Value]:
+    own = {"btrfs": ("autodefrag", "noautodefrag"), "xfs": ("inode32", "inode64")}
+    return {"option": s.rng.choice(("none", *own[s.fs]))}
 
 
 def faulty_span(s: Scene) -> dict[str, Value]:
@@ -140,7 +164,7 @@ def new_size(s: Scene) -> dict[str, Value]:
 
 def falloc_span(s: Scene) -> dict[str, Value]:
     mode = s.pick(FALLOCATE[s.fs])
-    picked = direct_span(s) if mode in ("collapse", "insert") else span(s)
+    picked = _aligned_span(s, DIRECT_ALIGN_BYTES) if mode in ("collapse", "insert") else span(s)
     return {**picked, "mode": mode}
 
 
@@ -208,12 +232,18 @@ def empty_file(s: Scene) -> dict[str, Value]:
     return {"path": s.empty_file()}
 
 
-def below(s: Scene) -> dict[str, Value]:
-    return {"path": s.directory()}
+def acl(s: Scene) -> dict[str, Value]:
+    """Few users, as each takes a number that others use too, and many an ACL on what all meet at."""
+    kind = s.pick(((1, "default"), (2, "access")))
+    path = s.directory() if kind == "default" or s.chance(20) else s.file()
+    return {"path": path, "uid": s.rng.randrange(1000, 1100), "kind": kind, "to": s.pick(_ON)}
 
 
-def acl_user(s: Scene) -> dict[str, Value]:
-    return {"uid": s.rng.choice((1000, 2000, 65534))}
+_ON: Table[str] = ((3, "on"), (1, "off"))
+
+
+def appended(s: Scene) -> dict[str, Value]:
+    return {"path": s.file(), "len": s.length(WORD_BYTES)}
 
 
 def grow_by(s: Scene) -> dict[str, Value]:

@@ -205,7 +205,7 @@ class Scene:
             case "link":
                 self.sizes.setdefault(op.text("to"), self.sizes.get(op.text("from"), 0))
             case "rename":
-                self._rename(op.text("from"), op.text("to"), op.text("flags") == "exchange")
+                self._rename(op.text("from"), op.text("to"), op.text("flags"))
             case "setxattr":
                 self.xattrs.append((op.text("path"), op.text("name")))
             case "removexattr":
@@ -219,17 +219,23 @@ class Scene:
                 self.directories = [name for name in self.directories if name != op["path"]]
             case "truncate":
                 self.sizes[op.text("path")] = op.number("size")
+            case "append":
+                self.sizes[op.text("path")] = self.sizes.get(op.text("path"), 0) + op.number("len")
             case "otrunc":
                 self.sizes[op.text("path")] = 0
-            case "write" | "splice" | "dwrite" | "clone" | "copy_range" | "fallocate" if args.get("mode") in (
-                None,
-                "alloc",
-                "zero",
+            case "write" | "splice" | "dwrite" | "mapped_write" | "clone" | "copy_range" | "fallocate" if (
+                args.get("mode")
+                in (
+                    None,
+                    "alloc",
+                    "zero",
+                )
             ):
                 path = str(args.get("path", args.get("to")))
                 self.sizes[path] = max(self.sizes.get(path, 0), _highest(args["off"]) + _highest(args["len"]))
 
-    def _rename(self, source: str, target: str, exchange: bool) -> None:
+    def _rename(self, source: str, target: str, flags: str) -> None:
+        exchange = flags == "exchange"
         if source in self.directories:
             self.directories = [_moved(name, source, target, exchange) for name in self.directories]
             self.symlinks = [_moved(name, source, target, exchange) for name in self.symlinks]
@@ -239,6 +245,7 @@ class Scene:
             if exchange and target in self.sizes:
                 self.sizes[source] = self.sizes[target]
             self.sizes[target] = size
+            self.specials += [source] if flags == "whiteout" else []
 
 
 def _moved(name: str, source: str, target: str, exchange: bool) -> str:

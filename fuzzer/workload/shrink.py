@@ -38,11 +38,14 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "symlink": ("create",),
     "mkdir": ("create",),
     "mwrite": ("write",),
+    "append": ("write",),
     "splice": ("write",),
     "acl": ("chmod",),
+    "mapped_write": ("write",),
     "dwrite": ("write",),
     "fdatasync": ("fsync",),
     "syncfs": ("sync",),
+    "remount_ro": ("sync",),
     "subvol_create": ("mkdir",),
     "setxattr": ("chmod",),
     "chown": ("chmod",),
@@ -236,6 +239,8 @@ def _renamed(op: Op, name: str) -> Op | None:
     """`op` as another op, with the arguments both have; None if it lacks one."""
     wanted = {param.name for param in OPS[name].params}
     given = {key: value for key, value in op.args if key in wanted and key not in ("mode", "sync")}
+    if op.name == "append":
+        given["off"] = 0
     if name == "truncate":
         given["size"] = 0 if op.name == "otrunc" else _BLOCK
     if name == "chmod":

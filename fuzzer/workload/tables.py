@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuzzer.workload import parts
+from fuzzer.workload.model import ITERATION, Op, make_op
 from fuzzer.workload.ops import OPS, Role
 from fuzzer.workload.options import FILE_SYSTEMS
 from fuzzer.workload.parts import Part
@@ -35,8 +36,10 @@ class Row:
 
 ROWS = (
     Row(30, "write", (parts.span, parts.durability, parts.buffered_flag)),
+    Row(6, "append", (parts.appended, parts.durability)),
     Row(3, "splice", (parts.span,)),
     Row(8, "dwrite", (parts.direct_span, parts.durability, parts.direct_flag)),
+    Row(3, "mapped_write", (parts.mapped_span,)),
     Row(8, "mwrite", (parts.inner_span, parts.map_sync)),
     Row(2, "fault_write", (parts.faulty_span,)),
     Row(6, "read", (parts.read_span,)),
@@ -56,14 +59,14 @@ ROWS = (
     Row(3, "tmplink", (parts.new_linked,)),
     Row(10, "link", (parts.link_names,)),
     Row(18, "rename", (parts.rename_names,)),
-    Row(12, "unlink", (parts.any_name,)),
+    Row(12, "unlink", (parts.any_name, parts.unlink_sync)),
     Row(3, "rmdir", (parts.empty_directory,)),
     Row(4, "chmod", (parts.file_or_directory, parts.mode)),
     Row(3, "chown", (parts.file_or_directory, parts.owner)),
     Row(2, "utimes", (parts.file,)),
     Row(2, "chattr", (parts.inode_flag,)),
     Row(2, "extsize", (parts.empty_file, parts.extent_hint)),
-    Row(1, "acl", (parts.below, parts.acl_user)),
+    Row(3, "acl", (parts.acl,)),
     Row(6, "setxattr", (parts.file_or_directory, parts.xattr, parts.xattr_size)),
     Row(4, "removexattr", (parts.set_xattr,)),
     Row(24, "fsync", (parts.synced,)),
@@ -73,6 +76,7 @@ ROWS = (
     Row(2, "sync"),
     Row(3, "syncfs"),
     Row(1, "freeze", (parts.hold,)),
+    Row(1, "remount_ro", (parts.hold,)),
     Row(8, "drop_caches", (parts.cache_level,)),
     Row(8, "reclaim", (parts.reclaim_bytes,)),
     Row(4, "squeeze", (parts.squeeze_limit,)),
@@ -85,6 +89,7 @@ ROWS = (
     Row(2, "growfs", (parts.grow_by,)),
     Row(1, "send", (parts.subvolume,)),
     Row(1, "label"),
+    Row(1, "remount", (parts.remount_option,)),
     Row(2, "compact"),
     Row(1, "fstrim"),
     Row(3, "evict", (parts.file,)),
@@ -129,6 +134,9 @@ TEMPERS: Table[Temper] = (
 )
 
 ACTORS: Table[int] = ((45, 2), (35, 3), (20, 4))
+SCHEDULING: Table[str] = ((88, ""), (4, "idle"), (4, "one cpu"), (4, "two cpus"))
+"""Noise in who runs when: one actor that runs only where nobody else wants to, and so stops anywhere; all
+on one CPU, or each where it starts and nowhere else."""
 LOOPS: Table[int] = ((55, 1), (15, 2), (12, 3), (8, 4), (10, 5))
 BUDGETS: Table[tuple[int, int]] = (
     (14, (6, 12)),
@@ -147,6 +155,11 @@ EXTRAS: Table[str] = ((91, ""), (3, "links"), (3, "deep"), (3, "long"))
 """What a setup may also make: a file with more names than fit its inode's item (an extended reference of
 btrfs, fs/btrfs/inode-item.c), a directory far down, a file with the longest name there is."""
 EXTRA_LINKS, EXTRA_DEPTH = 80, 12
+CROWDS: Table[Op] = (
+    (3, make_op("link", {"from": "a", "to": f"crowd-{ITERATION}"})),
+    (1, make_op("create", {"path": f"crowd-{ITERATION}"})),
+)
+"""What makes ever more names, as long as the others run."""
 SETUP_ENDS: Table[tuple[str, ...]] = (
     (40, ("sync",)),
     (30, ("fsync", "sync")),

@@ -98,12 +98,24 @@ def defects(workload: Workload) -> Iterator[Defect]:
     """Everything wrong with `workload`, in text order within header, blocks and the whole."""
     yield from _header_defects(workload)
     yield from _shape_defects(workload)
+    yield from _balance_defects(workload)
     for number in range(len(workload.actors) + 1):
         if number != SETUP:
             yield from _actor_defects(workload, number)
         for index, op in enumerate(workload.block(number)):
             for key, message, hint in _op_defects(op, number, workload.fs):
                 yield Defect(Spot(number, index, key), message, hint)
+
+
+def _balance_defects(workload: Workload) -> Iterator[Defect]:
+    """A balance that goes on after the file system is writable again does so in a thread of its own; an
+    unmount soon after is an oops (btrfs_resume_balance_async, seen on 6.18)."""
+    balances = any(op.name == "balance" for op in workload.iter_ops())
+    for block in range(len(workload.actors) + 1) if balances and workload.fs == "btrfs" else ():
+        for index, op in enumerate(workload.block(block)):
+            if op.name == "remount_ro":
+                hint = "it stops the balance, which goes on on its own: the kernel does not survive that"
+                yield Defect(Spot(block, index), "remount_ro beside a balance", hint)
 
 
 def _describe(workload: Workload, spot: Spot) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +121,29 @@ def test_a_default_acl_is_inherited_and_changes_no_mode(fresh: Fresh) -> None:
         assert "system.posix_acl_access" in os.listxattr(path)
         assert path.stat().st_mode & 0o7777 == birth.op.number("mode")
     assert "system.posix_acl_default" in os.listxattr(fresh.path / "d/e")
+
+
+def test_an_access_acl_sets_the_mode_and_follows_chmod(fresh: Fresh) -> None:
+    """As the oracle counts on: all rights, other bits as they were, and the user stays."""
+    events = fresh.run_ops(
+        op("chmod", path="A", mode=0o1640),
+        op("acl", path="A", uid=1000, kind="access"),
+        op("chmod", path="A", mode=0o600),
+        setup=A,
+    )
+    assert [e.errno for e in events] == [0, 0, 0]
+    assert stat.S_IMODE((fresh.path / "A").stat().st_mode) == 0o600
+    tree = walk(fresh.path, fresh.fs, np.array([], dtype=np.uint64))
+    value = dict(tree.nodes[events[0].subject].xattrs)["system.posix_acl_access"]
+    assert struct.pack("<HHI", 2, 7, 1000) in value
+    set_again, off, off_again = fresh.run_ops(
+        op("acl", path="A", uid=1001, kind="access"),
+        *[op("acl", path="A", uid=1, kind="access", to="off")] * 2,
+    )
+    assert (set_again.errno, off.errno) == (0, 0)
+    assert off_again.errno in (0, errno.ENODATA)
+    assert os.listxattr(fresh.path / "A") == []
+    assert stat.S_IMODE((fresh.path / "A").stat().st_mode) == 0o777
 
 
 def test_a_file_is_linked_when_it_is_finished(fresh: Fresh) -> None:

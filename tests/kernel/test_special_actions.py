@@ -124,6 +124,37 @@ def test_copy_range(fresh: Fresh) -> None:
     assert blocks.other not in (0, blocks.subject)
 
 
+def test_a_whiteout_is_left_behind(fresh: Fresh) -> None:
+    """At the old name, also by a rename over a file; it cannot be opened, but moved and removed."""
+    a, b, over, again, opened, unlinked = fresh.run_ops(
+        A,
+        op("create", path="B"),
+        op("rename", source="A", to="B", flags="whiteout"),
+        op("rename", source="A", to="C"),
+        op("fsync", path="C"),
+        op("unlink", path="C"),
+    )
+    assert [e.errno for e in (over, again, opened, unlinked)] == [0, 0, errno.ENXIO, 0]
+    assert (over.subject, over.other) == (a.subject, b.subject)
+    assert again.subject == unlinked.subject not in (0, a.subject, b.subject)
+    (left,) = fresh.run_ops(op("rename", source="B", to="D", flags="whiteout"))
+    assert left.errno == 0
+    fresh.remount()
+    status = (fresh.path / "B").lstat()
+    assert stat.S_ISCHR(status.st_mode)
+    assert status.st_rdev == os.makedev(0, 0)
+    assert inode_number(a.subject) == (fresh.path / "D").stat().st_ino
+
+
+def test_names_count_the_iterations(fresh: Fresh) -> None:
+    """As many names of one file as a loop makes: its extended references on btrfs."""
+    many = Actor("many", (op("link", source="A", to="name-{i}"),), loop=3000)
+    history = fresh.run(Workload(setup=(A,), actors=(many,)), deadline_s=60)
+    assert not any(event.failed for event in history.events)
+    assert (fresh.path / "A").stat().st_nlink == 3001
+    assert {path.name for path in fresh.path.iterdir()} == {"A", *(f"name-{n}" for n in range(3000))}
+
+
 def test_freeze_is_over_when_it_returns_and_is_thawed(fresh: Fresh) -> None:
     """What is promised is promised as soon as it is frozen, so the wait is no part of the op."""
     _, frozen, again, _ = run(
@@ -141,6 +172,64 @@ def test_a_killed_freezer_leaves_nothing_frozen(fresh: Fresh) -> None:
     assert "freezer" in history.killed
     (fresh.path / "after").touch()
     assert time.monotonic() - started < 15
+
+
+def test_a_file_is_synced_when_it_is_unlinked(fresh: Fresh) -> None:
+    """Whether it was its last name or not; a name that is not there is an error like any other."""
+    made, _, first, last, none = fresh.run_ops(
+        A,
+        op("link", source="A", to="B"),
+        op("unlink", path="A", fsync="yes"),
+        op("unlink", path="B", fsync="yes"),
+        op("unlink", path="B", fsync="yes"),
+    )
+    assert [e.errno for e in (first, last, none)] == [0, 0, errno.ENOENT]
+    assert first.subject == last.subject == made.subject
+    assert list(fresh.path.iterdir()) == []
+
+
+def test_read_only_for_a_moment(fresh: Fresh) -> None:
+    """Like a freeze: over when it is so, and writable afterwards; not while a file is open for writing."""
+    _, made, again, _ = run(fresh, A, op("remount_ro", hold_ms=50), op("remount_ro"), op("create", path="B"))
+    assert again.begin_ns - made.end_ns >= 50_000_000
+    with (fresh.path / "B").open("wb"):
+        (busy,) = fresh.run_ops(op("remount_ro"))
+    assert busy.errno == errno.EBUSY
+
+
+def test_a_killed_remounter_leaves_it_writable(fresh: Fresh) -> None:
+    history = fresh.run(Workload(actors=(Actor("ro", (op("remount_ro", hold_ms=SLOW_MS),), loop=30),)), 1.5)
+    assert history.killed == ("ro",)
+    (fresh.path / "after").touch()
+
+
+def test_remount_changes_one_option(fresh: Fresh) -> None:
+    mine, other = {"btrfs": ("autodefrag", "inode32"), "xfs": ("inode32", "autodefrag")}[fresh.fs]
+    none, own, foreign = fresh.run_ops(*(op("remount", option=o) for o in ("none", mine, other)))
+    assert (none.errno, own.errno, foreign.errno) == (0, 0, errno.EINVAL)
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    (options,) = [fields[3] for fields in mounts if fields[1] == str(fresh.path)]
+    assert mine in options.split(",")
+    assert "rw" in options.split(",")
+
+
+def test_a_file_is_written_from_a_mapping_of_itself(fresh: Fresh) -> None:
+    """Whether through the page cache or past it; behind the end of the mapping's file it stops."""
+    made, wrote, buffered, direct, short, nothing = fresh.run_ops(
+        A,
+        op("write", path="A", off=0, len=64 * K),
+        op("mapped_write", path="A", src=4 * K, off=128 * K, len=8 * K),
+        op("mapped_write", path="A", src=0, off=8 * K, len=8 * K, direct="yes"),
+        op("mapped_write", path="A", src=132 * K, off=0, len=64 * K),
+        op("mapped_write", path="A", src=512 * K, off=0, len=4 * K),
+    )
+    assert [e.errno for e in (wrote, buffered, direct, short, nothing)] == [0, 0, 0, 0, errno.EFAULT]
+    assert (buffered.result, direct.result, short.result) == (8 * K, 8 * K, 4 * K)
+    assert buffered.subject == buffered.other == made.subject
+    fresh.remount()
+    data = (fresh.path / "A").read_bytes()
+    assert data[132 * K :] == data[: 4 * K]
+    assert data[128 * K : 132 * K] == data[4 * K : 8 * K] != bytes(4 * K)
 
 
 def test_subvolumes_have_inodes_of_their_own(btrfs: Fresh) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import Run, decode, file_tag
+from fuzzer.workload.model import Actor, Workload
 from tests.kernel.fresh import Fresh, fresh_file_system, op
 
 pytestmark = pytest.mark.kernel
@@ -45,6 +46,35 @@ def test_splice_writes_what_the_pipe_held(fresh: Fresh) -> None:
     fresh.remount()
     assert shows(fresh, small)
     assert shows(fresh, large)
+
+
+def test_an_append_says_where_it_began(fresh: Fresh) -> None:
+    """Its stamps are those of offset 0, wherever it ended up."""
+    events = fresh.run_ops(
+        op("append", path="A", len=8),
+        op("append", path="A", len=24 * K, sync="dsync"),
+        op("append", path="A", len=4 * K, sync="rwf_dsync"),
+        setup=A,
+    )
+    assert [(e.errno, e.result) for e in events] == [(0, 64 * K), (0, 64 * K + 8), (0, 88 * K + 8)]
+    fresh.remount()
+    found = decode((fresh.path / "A").read_bytes(), 0, np.array([e.id for e in events], dtype=np.uint64))
+    tag = file_tag(events[0].subject)
+    starts = [64 * K, 64 * K + 8, 88 * K + 8, 92 * K + 8]
+    wanted = [
+        Run(start, end, e.id, tag, start) for e, start, end in zip(events, starts, starts[1:], strict=False)
+    ]
+    assert list(found[-3:]) == wanted
+
+
+def test_appends_of_two_actors_do_not_meet(fresh: Fresh) -> None:
+    """Each has a place of its own, the one it said."""
+    actors = tuple(Actor(name, (op("append", path="A", len=8 * K),), loop=50) for name in ("one", "two"))
+    history = fresh.run(Workload(setup=(op("create", path="A"),), actors=actors))
+    events = [e for e in history.events if e.op.name == "append"]
+    assert sorted(e.result for e in events) == [8 * K * n for n in range(100)]
+    found = decode((fresh.path / "A").read_bytes(), 0, history.known_ids())
+    assert {(run.op, run.start, run.shift) for run in found} == {(e.id, e.result, e.result) for e in events}
 
 
 def test_buffered_flags(fresh: Fresh) -> None:

@@ -71,7 +71,7 @@ class Script:
     def _add(self, words: list[str]) -> None:
         label = words.pop(0)[:-1] if words[0].endswith(":") else ""
         begin, end = words.pop(0).split("-")
-        extra = dict(w.split("=") for w in words if w.split("=")[0] in ("subject", "other", "as"))
+        extra = dict(w.split("=") for w in words if w.split("=")[0] in ("subject", "other", "as", "at"))
         failed = [w[1:] for w in words if w.startswith("!")]
         words = [w for w in words if not w.startswith("!") and w.split("=")[0] not in extra]
         op = _make(words)
@@ -87,6 +87,7 @@ class Script:
             result=op.number(_COUNTED[op.name]) if op.name in _COUNTED and not failed else 0,
         )
         called = extra.pop("as", "")
+        event = replace(event, result=int(extra.pop("at", event.result)))
         event = self._with_inodes(event, called, failed=bool(failed))
         if extra:
             event = replace(event, **{k: self.inodes[v] for k, v in extra.items()})
@@ -132,6 +133,8 @@ class Script:
         at[new] = moved
         if event.op.text("flags") == "exchange":
             at[old] = replaced
+        elif event.op.text("flags") == "whiteout":
+            at[old] = self.inodes[f"{old}/whiteout"] = 10 + len(self.inodes)
         for path in [p for p in at if p.startswith(old + "/")]:
             at[new + path[len(old) :]] = at.pop(path)
         return event

@@ -163,6 +163,9 @@ class Core:
         elif target is not None:
             self._check_replace(moved, target)
 
+        left = self.new_number() if flags == "whiteout" else 0
+        now = self.disk.now
+
         def apply(world: World) -> None:
             came = world.entries.pop(old, None)
             gone = world.entries.pop(new, None)
@@ -170,9 +173,12 @@ class Core:
                 world.entries[new] = came
             if flags == "exchange" and gone is not None:
                 world.entries[old] = gone
+            if left:
+                world.inodes[left] = Inode("other", 0, mtime_ns=now, ctime_ns=now)
+                world.entries[old] = left
 
-        touched = {moved, new[0], old[0], *({target} if target else ())}
-        what = "exchange" if flags == "exchange" else "rename"
+        touched = {moved, new[0], old[0], *({target} if target else ()), *({left} if left else ())}
+        what = "exchange" if flags in ("exchange", "whiteout") else "rename"
         self.disk.do(Record(what, apply, frozenset(touched)))
 
     def _check_move(self, inode: int, into: int) -> None:

@@ -115,6 +115,18 @@ def random_op(rng: random.Random) -> Op:
     return make_op(name, values)
 
 
+def random_append_or_whiteout(rng: random.Random) -> Op:
+    """Every third op one of these. They are not among the others, whose histories planted bugs are
+    measured on."""
+    path, other = rng.choice(PATHS), rng.choice(PATHS)
+    length, durable = 8 * rng.choice((1, 60, 512, 700)), rng.choice(("none", "none", "dsync"))
+    if rng.random() < 0.2:
+        return make_op("append", {"path": path, "len": length, "sync": durable})
+    if rng.random() < 0.2:
+        return make_op("rename", {"from": path, "to": other, "flags": "whiteout"})
+    return random_op(rng)
+
+
 def random_read(rng: random.Random) -> Op:
     span = {"off": rng.randrange(0, 3 * PAGE, 8), "len": 8 * rng.choice((60, 512, 1100))}
     return make_op("read", {"path": rng.choice(PATHS), **span, "direct": rng.choice(("no", "no", "yes"))})
@@ -330,6 +342,25 @@ class Runner:
         yield
         yield from self._store(running, op, self.core.store)
         yield from self._if_durable(running, op, op.text("sync") != "none")
+
+    def _append(self, running: Running, op: Op) -> Steps:
+        """At once: nobody else writes between the look at the size and the end of it (i_rwsem)."""
+        inode = self.core.open_file(op.text("path"))
+        self._begin(running, subject=inode)
+        yield
+        yield from self._unlocked(inode)
+        start, length = self.core.cached(inode).size, op.number("len")
+        if start + length > MAX_BYTES:
+            raise self.core.fail(errno.EFBIG)
+        data = encode(running.id, file_tag(inode), 0, length)
+        for low, high in self._pieces(start, start + length):
+            self.core.store(inode, low, data[low - start : high - start])
+        running.result = start
+        yield
+        if op.text("sync") != "none":
+            self._tell_failure(running, inode)
+            self.disk.sync_range(inode, start, start + length)
+            yield
 
     def _dwrite(self, running: Running, op: Op) -> Steps:
         self._begin(running, subject=self.core.open_file(op.text("path")))

@@ -27,7 +27,7 @@ from fuzzer.workload.text import parse
 from fuzzer.writelog.crash import Again, CrashState, Kept, Torn
 
 _SHELL = Dialect("$mnt", "$work/")
-_ONLY_IN_C = {"fault_write"}
+_ONLY_IN_C = {"fault_write", "mapped_write"}
 _IN_NEITHER = set(OPS) - set(COMMANDS) - _ONLY_IN_C
 """What needs a memory cgroup, a pipe, or to know how large the device is."""
 

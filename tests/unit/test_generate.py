@@ -118,7 +118,16 @@ def test_shapes() -> None:
 def test_environment_actors_leave_the_cpus_alone() -> None:
     for actor in (actor for w in sample() for actor in w.actors if actor.loop is None):
         assert 100 <= actor.ops[-1].number("us") <= 5000
-        assert {op.spec.role for op in actor.ops[:-1]} == {Role.ENVIRONMENT}
+        roles = {Role.NAMES} if actor.name == "crowd" else {Role.ENVIRONMENT}
+        assert {op.spec.role for op in actor.ops[:-1]} == roles
+
+
+def test_scheduling_is_disturbed_now_and_then() -> None:
+    actors = [actor for w in sample() for actor in w.actors]
+    assert any(actor.sched == "idle" for actor in actors)
+    assert {actor.cpu for actor in actors} == {None, 0, 1}
+    plain = [w for w in sample() if all(a.cpu is None and a.sched == "other" for a in w.actors)]
+    assert len(plain) > 0.8 * COUNT
 
 
 def test_actors_share_files() -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from oracle_bugs import BUGS, Bug
-from oracle_runner import Runner
+from oracle_runner import Runner, random_append_or_whiteout
 
 LEGAL_HISTORIES = int(os.environ.get("POWERCUT_HISTORIES", "700"))
 """Per file system, a third with forty ops or more. After a change of the judge set the environment
@@ -24,6 +24,15 @@ _PLANTED = [(bug, on) for bug in BUGS for on in bug.fs]
 def test_legal_crashes_are_allowed(fs: str, part: int) -> None:
     for seed in range(part, LEGAL_HISTORIES, _SLICES):
         runner = Runner(seed, fs, actors=2 + seed % 3, ops=6 + seed % 17)
+        runner.run()
+        for snapshot in (*runner.snapshots, runner.live_snapshot()):
+            violations = runner.judge(snapshot).violations
+            assert not violations, (seed, fs, snapshot.cut, violations[0])
+
+
+def test_legal_crashes_are_allowed_with_appends_and_whiteouts(fs: str) -> None:
+    for seed in range(LEGAL_HISTORIES // 5):
+        runner = Runner(seed, fs, 2 + seed % 3, ops=6 + seed % 17, choose=random_append_or_whiteout)
         runner.run()
         for snapshot in (*runner.snapshots, runner.live_snapshot()):
             violations = runner.judge(snapshot).violations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import workloads
 
 from fuzzer.errors import ExitCode, InputError
-from fuzzer.workload.model import Actor, Draw, Workload, make_op
+from fuzzer.workload.model import Actor, Draw, Resolver, Workload, make_op
 from fuzzer.workload.ops import OPS
 from fuzzer.workload.parser import usage
 from fuzzer.workload.text import MAX_TEXT, format, format_op, format_size, parse, parse_bytes
@@ -88,6 +88,13 @@ def test_comments_blanks_and_tabs_are_forgiven() -> None:
 
 def test_last_line_needs_no_newline() -> None:
     assert parse(MINIMAL.rstrip("\n")) == parse(MINIMAL)
+
+
+def test_paths_count_the_iterations() -> None:
+    text = 'powercut 1\nactor a loop=3\n  link a "d/n-{i}-{i}"\n  setxattr a "{i}"\n'
+    resolver = Resolver(parse(text), 1)
+    assert [resolver.op(n).text("to") for n in (0, 2, 4)] == ["d/n-0-0", "d/n-1-1", "d/n-2-2"]
+    assert resolver.op(3).text("name") == "{i}", "no path"
 
 
 @given(workloads())

@@ -32,6 +32,7 @@ _XFLAG_EXTSIZE = 0x800
 _ACL_HEAD, _ACL_ENTRY = (2).to_bytes(4, "little"), struct.Struct("<HHI")
 """struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h: tag, rights, who. The tags are
 those of the owner, a user, the group, the mask and others."""
+_ACL_OPEN = {"default": os.O_DIRECTORY, "access": 0}
 _ALL_RIGHTS, _NOBODY = 7, (1 << 32) - 1
 
 
@@ -82,15 +83,19 @@ def extsize(ctx: Context, op: Op) -> None:
 
 
 def acl(ctx: Context, op: Op) -> None:
-    """Set the default ACL of a directory; ENOTDIR for anything else.
+    """Set or remove an ACL; ENOTDIR for the default one of something else than a directory.
 
     Everybody has all rights in it, so that modes of what is made there are those asked for (acl(5)).
     """
+    name = "system.posix_acl_" + op.text("kind")
     entries = ((1, _NOBODY), (2, op.number("uid")), (4, _NOBODY), (0x10, _NOBODY), (0x20, _NOBODY))
     value = _ACL_HEAD + b"".join(_ACL_ENTRY.pack(tag, _ALL_RIGHTS, who) for tag, who in entries)
-    with ctx.open(op.text("path"), os.O_RDONLY | os.O_DIRECTORY) as directory:
-        ctx.begin(directory.inode)
-        os.setxattr(directory.fd, "system.posix_acl_default", value)
+    with ctx.open(op.text("path"), os.O_RDONLY | _ACL_OPEN[op.text("kind")]) as file:
+        ctx.begin(file.inode)
+        if op.text("to") == "on":
+            os.setxattr(file.fd, name, value)
+        else:
+            os.removexattr(file.fd, name)
         ctx.end()
 
 

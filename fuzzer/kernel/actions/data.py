@@ -1,4 +1,4 @@
-"""Actions on data: writes of all kinds, splice, read, truncate, otrunc, fallocate, clone, copy_range, dedupe.
+"""Actions on data: writes of all kinds, splice, read, truncate, fallocate, clone, copy_range, dedupe.
 
 Stamps are made before `begin`, so that the interval holds the system call and little else. A write is
 one system call: `result` says how much of it came about.
@@ -66,6 +66,21 @@ def _rwf(op: Op) -> int:
     return _RWF_FLAGS.get(op.text("sync"), 0) | _RWF_FLAGS[op.text("rwf")]
 
 
+def append(ctx: Context, op: Op) -> None:
+    """`result` is where it began: the write moves the descriptor to its end. As that is not known before,
+    the stamps are those of offset 0. After a short write the place is not told: EIO."""
+    length = op.number("len")
+    flags = os.O_RDWR | os.O_APPEND | _SYNC_FLAGS[op.text("sync")]
+    with ctx.open(op.text("path"), flags) as file:
+        data = encode(ctx.op_id, file_tag(file.inode), 0, length)
+        ctx.begin(file.inode)
+        wrote = os.pwritev(file.fd, [data], -1, _RWF_FLAGS.get(op.text("sync"), 0))
+        end = os.lseek(file.fd, 0, os.SEEK_CUR)
+        if wrote < length:
+            raise OSError(errno.EIO, "short write")
+        ctx.end(end - length)
+
+
 def splice(ctx: Context, op: Op) -> None:
     """splice(2) out of a pipe that was filled before; `result` is how much went into the file."""
     offset = op.number("off")
@@ -108,6 +123,22 @@ def dwrite(ctx: Context, op: Op) -> None:
         buffer[:] = encode(ctx.op_id, file_tag(file.inode), offset, length)
         ctx.begin(file.inode)
         ctx.end(os.pwritev(file.fd, [buffer], offset, _rwf(op)))
+
+
+def mapped_write(ctx: Context, op: Op) -> None:
+    """`result` is how much was written; where the mapping has no file below, that ends it: EFAULT if it
+    begins there."""
+    source, offset, length = op.number("src"), op.number("off"), op.number("len")
+    flags = os.O_RDWR | (os.O_DIRECT if op.text("direct") == "yes" else 0)
+    start = source - source % PAGESIZE
+    size = source - start + length
+    with ctx.open(op.text("path"), flags) as file:
+        address = libc.map_shared(file.fd, size, libc.PROT_READ, start)
+        try:
+            ctx.begin(file.inode, file.inode)
+            ctx.end(libc.pwrite_from(file.fd, address + source - start, length, offset))
+        finally:
+            libc.unmap(address, size)
 
 
 def mwrite(ctx: Context, op: Op) -> None:
@@ -216,9 +247,11 @@ def dedupe(ctx: Context, op: Op) -> None:
 
 ACTIONS: dict[str, Action] = {
     "write": write,
+    "append": append,
     "fault_write": fault_write,
     "splice": splice,
     "dwrite": dwrite,
+    "mapped_write": mapped_write,
     "mwrite": mwrite,
     "read": read,
     "truncate": truncate,

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 
+from fuzzer.kernel import libc
 from fuzzer.kernel.actions.base import Action, Context
 from fuzzer.kernel.control import trim_fd
 from fuzzer.workload.model import Op
@@ -70,6 +71,14 @@ def label(ctx: Context, op: Op) -> None:
     ctx.end()
 
 
+def remount(ctx: Context, op: Op) -> None:
+    """EINVAL for an option the file system does not have."""
+    option = op.text("option")
+    ctx.begin(ctx.root)
+    libc.reconfigure(ctx.mount_fd, "" if option == "none" else option)
+    ctx.end()
+
+
 def reclaim(ctx: Context, op: Op) -> None:
     assert ctx.cgroup is not None
     ctx.begin()
@@ -113,6 +122,7 @@ ACTIONS: dict[str, Action] = {
     "knob": knob,
     "fstrim": fstrim,
     "label": label,
+    "remount": remount,
     "sleep": sleep,
     "spin": spin,
     "barrier": barrier,

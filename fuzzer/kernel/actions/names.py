@@ -10,14 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import nullcontext, suppress
 
 from fuzzer.kernel import libc
 from fuzzer.kernel.actions.base import OPENED_FLAGS, Action, Context, OpenFile
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.workload.model import Op
 
-_RENAME_FLAGS = {"none": 0, "noreplace": 1, "exchange": 2}
-"""RENAME_NOREPLACE and RENAME_EXCHANGE of rename(2)."""
+_RENAME_FLAGS = {"none": 0, "noreplace": 1, "exchange": 2, "whiteout": 4}
+"""RENAME_NOREPLACE, RENAME_EXCHANGE and RENAME_WHITEOUT of rename(2)."""
 
 _NODES = {"fifo": (stat.S_IFIFO, 0), "null": (stat.S_IFCHR, os.makedev(1, 3)), "socket": (stat.S_IFSOCK, 0)}
 """Type and device of a special file. No device but null: a workload must not reach a real one."""
@@ -103,10 +104,15 @@ def rename(ctx: Context, op: Op) -> None:
 
 
 def unlink(ctx: Context, op: Op) -> None:
-    with ctx.parent(op.text("path")) as parent:
+    """With `fsync` the op is over when the file, which may have no name any more, was synced."""
+    synced = ctx.open(op.text("path"), os.O_RDONLY) if op.text("fsync") == "yes" else nullcontext()
+    with synced as file, ctx.parent(op.text("path")) as parent:
         ctx.begin(directory=parent.inode)
         ctx.found(ctx.name_of(parent))
         os.unlink(parent.name, dir_fd=parent.fd)
+        if file is not None:
+            with suppress(OSError):  # The name is gone all the same.
+                os.fsync(file.fd)
         ctx.end()
 
 

@@ -1,9 +1,10 @@
-"""Actions that make durable: fsync, fdatasync, msync, sync_file_range, sync, syncfs, freeze."""
+"""Actions that make durable: fsync, fdatasync, msync, sync_file_range, sync, syncfs, freeze, remount_ro."""
 
 from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from mmap import PAGESIZE
 
 from fuzzer.kernel import libc
@@ -78,6 +79,22 @@ def freeze(ctx: Context, op: Op) -> None:
         libc.thaw(ctx.mount_fd)
 
 
+def remount_ro(ctx: Context, op: Op) -> None:
+    """Remount read-only, hold it, remount read-write. The op is over when it is read-only.
+
+    An actor that is killed meanwhile leaves it so: `run_workload` makes it writable then.
+    """
+    ctx.begin(ctx.root)
+    libc.reconfigure(ctx.mount_fd, "ro")
+    try:
+        ctx.end()
+        time.sleep(op.number("hold_ms") / 1000)
+    finally:
+        # Refused if it had to stop meanwhile, of which its own words are in the kernel's log.
+        with suppress(OSError):
+            libc.reconfigure(ctx.mount_fd, "rw")
+
+
 ACTIONS: dict[str, Action] = {
     "fsync": fsync,
     "fdatasync": fdatasync,
@@ -86,4 +103,5 @@ ACTIONS: dict[str, Action] = {
     "sync": sync,
     "syncfs": syncfs,
     "freeze": freeze,
+    "remount_ro": remount_ro,
 }

@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fuzzer.errors import InputError
 from fuzzer.triage.export.power import DIALECT
 from fuzzer.triage.export.shell_ops import Words, say
-from fuzzer.workload.model import Draw, Op
+from fuzzer.workload.model import ITERATION, Draw, Op
 
 HELPERS = {
     "create": """\
@@ -72,6 +73,31 @@ static void do_read(const char *path, off_t off, size_t len, int flags)
 	must(pread(fd, data, len, off), path);
 	close(fd);
 	free(data);
+}
+""",
+    "mapped_write": """\
+/* Write what is at `src` of the same file, from a mapping of it. */
+static void do_mapped_write(const char *path, off_t src, off_t off, size_t len, int flags)
+{
+	off_t start = src & ~4095L;
+	int fd = must(openat(root, path, O_RDWR | flags), path);
+	char *map = mmap(NULL, src - start + len, PROT_READ, MAP_SHARED, fd, start);
+
+	must(pwrite(fd, map + (src - start), len, off), path);
+	munmap(map, src - start + len);
+	close(fd);
+}
+""",
+    "unlink": """\
+static void do_unlink(const char *path, int sync)
+{
+	int fd = sync ? must(openat(root, path, O_RDONLY), path) : -1;
+
+	must(unlinkat(root, path, 0), path);
+	if (sync) {
+		fsync(fd);
+		close(fd);
+	}
 }
 """,
     "truncate": """\
@@ -150,7 +176,11 @@ class _Args:
     byte: str
 
     def path(self, key: str = "path") -> str:
-        return quote(self.op.text(key))
+        path = self.op.text(key)
+        if ITERATION in path:
+            hint = "try --format sh, or powercut minimize: it may not be needed"
+            raise InputError(f"names that count, such as {path}, cannot be said in C", hint=hint)
+        return quote(path)
 
     def number(self, key: str) -> str:
         value = self.op[key]
@@ -198,8 +228,19 @@ def _write(a: _Args, direct: str = "") -> str:
     return f"do_write({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf});"
 
 
+def _append(a: _Args) -> str:
+    flags = " | ".join(flag for flag in ("O_APPEND", _OPEN[a.op.text("sync")]) if flag != "0")
+    rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
+    return f"do_write({a.path()}, 0, {a.number('len')}, {a.byte}, {flags}, {rwf});"
+
+
 def _rename(a: _Args) -> str:
-    flags = {"none": "0", "exchange": "RENAME_EXCHANGE", "noreplace": "RENAME_NOREPLACE"}
+    flags = {
+        "none": "0",
+        "exchange": "RENAME_EXCHANGE",
+        "noreplace": "RENAME_NOREPLACE",
+        "whiteout": "RENAME_WHITEOUT",
+    }
     return (
         f"must(renameat2(root, {a.path('from')}, root, {a.path('to')}, {flags[a.op.text('flags')]}),"
         f" {a.path('from')});"
@@ -218,9 +259,17 @@ _CALLS: dict[str, tuple[str, Callable[[_Args], str]]] = {
         lambda a: f"must(linkat(root, {a.path('from')}, root, {a.path('to')}, 0), {a.path('from')});",
     ),
     "rename": ("", _rename),
-    "unlink": ("", lambda a: f"must(unlinkat(root, {a.path()}, 0), {a.path()});"),
+    "unlink": ("unlink", lambda a: f"do_unlink({a.path()}, {int(a.op.text('fsync') == 'yes')});"),
+    "mapped_write": (
+        "mapped_write",
+        lambda a: (
+            f"do_mapped_write({a.path()}, {a.number('src')}, {a.range()},"
+            f" {'O_DIRECT' if a.op.text('direct') == 'yes' else '0'});"
+        ),
+    ),
     "rmdir": ("", lambda a: f"must(unlinkat(root, {a.path()}, AT_REMOVEDIR), {a.path()});"),
     "write": ("write", _write),
+    "append": ("write", _append),
     "dwrite": ("write", lambda a: _write(a, "O_DIRECT")),
     "fault_write": (
         "fault_write",

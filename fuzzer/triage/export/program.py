@@ -17,7 +17,7 @@ from fuzzer.triage.dossier import Dossier
 from fuzzer.triage.export.check import Check, Note, make_check
 from fuzzer.triage.export.place import Place, place_of
 from fuzzer.triage.report import sentence
-from fuzzer.workload.model import SETUP, Op, Workload
+from fuzzer.workload.model import SETUP, Op, Workload, in_iteration
 from fuzzer.writelog.crash import LIVE
 from fuzzer.writelog.fate import Fate
 
@@ -171,6 +171,7 @@ def _block(
             continue
         row = sum(len(workload.block(one)) for one in range(number)) + index
         iteration = here.iteration if here is not None and here.index == index else None
+        op = in_iteration(op, 0) if loop == 1 else op
         steps.append(Step(op, row, tuple(notes.get((number, index), ())), iteration))
     if here is not None and loop is not None:
         loop = min(loop, here.iteration + 1)

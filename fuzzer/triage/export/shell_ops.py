@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fuzzer.errors import InputError
 from fuzzer.triage.export.check import under
-from fuzzer.workload.model import Draw, Op
+from fuzzer.workload.model import ITERATION, Draw, Op
 
 _PIECE_BYTES = 4096
 _PLAIN_BITS = 0o666
@@ -53,7 +53,9 @@ class Words:
         return self.op.text(key)
 
     def path(self, key: str = "path") -> str:
-        return self.dialect.fill(under(self.op.text(key)))
+        parts = self.op.text(key).split(ITERATION)
+        prefix = under("i".join(parts)).removesuffix("i".join(parts))
+        return self.dialect.fill(prefix + "${{i}}".join(parts) if len(parts) > 1 else under(parts[0]))
 
     def io(self, *commands: str, path: str = "path", flags: str = "") -> str:
         """xfs_io with these commands on a file."""
@@ -77,6 +79,18 @@ _SYNC_FLAGS = {"none": ("", ""), "sync": ("", "-s"), "dsync": ("-V 1 -D ", ""), 
 def _write(w: Words) -> str:
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
     return w.io(f"pwrite -q {durable}{w.piece()}-S {w.byte} {w.range()}", flags=flags)
+
+
+def _unlink(w: Words) -> str:
+    if w.choice("fsync") == "yes":
+        raise _unsaid(w.op, "an fsync of a file that was unlinked")
+    return f"unlink {w.path()}"
+
+
+def _append(w: Words) -> str:
+    durable, flags = _SYNC_FLAGS[w.choice("sync")]
+    said = f"pwrite -q {durable}{w.piece()}-S {w.byte} 0 {w.number('len')}"
+    return w.io(said, flags=f"-a {flags}".strip())
 
 
 def _dwrite(w: Words) -> str:
@@ -121,8 +135,9 @@ def _tmplink(w: Words) -> str:
 
 
 def _rename(w: Words) -> str:
-    if w.choice("flags") == "exchange":
-        raise _unsaid(w.op, "an exchange of two names")
+    unsaid = {"exchange": "an exchange of two names", "whiteout": "a rename that leaves a whiteout"}
+    if w.choice("flags") in unsaid:
+        raise _unsaid(w.op, unsaid[w.choice("flags")])
     keep = "-n " if w.choice("flags") == "noreplace" else ""
     return f"mv -T {keep}{w.path('from')} {w.path('to')}"
 
@@ -167,6 +182,14 @@ def _setxattr(w: Words) -> str:
     return f'setfattr -n user.{shlex.quote(w.choice("name"))} -v "{value}" {w.path()}'
 
 
+def _acl(w: Words) -> str:
+    default = w.choice("kind") == "default"
+    if w.choice("to") == "off":
+        return f"setfacl {'-k' if default else '-b'} {w.path()}"
+    entries = f"u::rwx,u:{w.number('uid')}:rwx,g::rwx,m::rwx,o::rwx"
+    return f"setfacl {'-d ' if default else ''}--set {entries} {w.path()}"
+
+
 def _balance(w: Words) -> str:
     filters = [f"usage={w.op['usage']}"] if w.op["usage"] != 100 else []
     filters += [f"limit={w.op['limit']}"] if w.op["limit"] else []
@@ -203,6 +226,10 @@ def _barrier(w: Words) -> str:
     return f"> {place}-$me-$i; while [ $(ls {place}-*-$i | wc -l) -lt {w.users} ]; do :; done"
 
 
+def _remounted(w: Words) -> str:
+    return "rw" if w.choice("option") == "none" else w.choice("option")
+
+
 def _quota(w: Words) -> str:
     action = w.choice("action")
     return (
@@ -225,7 +252,7 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     "tmplink": _tmplink,
     "link": lambda w: f"ln {w.path('from')} {w.path('to')}",
     "rename": _rename,
-    "unlink": lambda w: f"unlink {w.path()}",
+    "unlink": _unlink,
     "rmdir": lambda w: f"rmdir {w.path()}",
     "subvol_create": lambda w: f"{w.dialect.btrfs} subvolume create {w.path()} > /dev/null",
     "snapshot": lambda w: (
@@ -234,6 +261,7 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     ),
     "subvol_delete": lambda w: f"{w.dialect.btrfs} subvolume delete {w.path()} > /dev/null",
     "write": _write,
+    "append": _append,
     "dwrite": _dwrite,
     "mwrite": _mwrite,
     "read": lambda w: w.io(
@@ -251,7 +279,7 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     "chattr": _chattr,
     "extsize": lambda w: w.io(f"extsize {w.number('size')}"),
     "setxattr": _setxattr,
-    "acl": lambda w: f"setfacl -d -m u::rwx,u:{w.number('uid')}:rwx,g::rwx,m::rwx,o::rwx {w.path()}",
+    "acl": _acl,
     "removexattr": lambda w: f"setfattr -x user.{shlex.quote(w.choice('name'))} {w.path()}",
     "fsync": lambda w: w.io("fsync").removesuffix(" > /dev/null"),
     "fdatasync": lambda w: w.io("fdatasync").removesuffix(" > /dev/null"),
@@ -262,6 +290,8 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     "sync": lambda w: w.dialect.sync,
     "syncfs": lambda w: f"sync -f {w.dialect.mnt}",
     "freeze": lambda w: f"fsfreeze -f {w.dialect.mnt}; sleep 0.01; fsfreeze -u {w.dialect.mnt}",
+    "remount_ro": lambda w: f"mount -o remount,ro {w.dialect.mnt} && mount -o remount,rw {w.dialect.mnt}",
+    "remount": lambda w: f"mount -o remount,{_remounted(w)} {w.dialect.mnt}",
     "drop_caches": lambda w: f"echo {w.choice('level')} > /proc/sys/vm/drop_caches",
     "balance": _balance,
     "balance_ctl": lambda w: f"{w.dialect.btrfs} balance {w.choice('action')} {w.dialect.mnt} > /dev/null",
