@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fuzzer.state.history import Event
 from oracles import Violation
-from oracles.file_versions import Source
+from oracles.file_versions import Source, own_shift
 from oracles.versions import Versions
 
 
@@ -44,9 +44,9 @@ def _joins(clone: Event, violation: Violation, writer: Event) -> bool:
     else:
         return False
     distance = violation.offset - here
-    start = writer.op.number("off")
+    start = own_shift(writer) if writer.op.name == "append" else writer.op.number("off")
     inside = distance >= 0 and (not length or distance < length)
-    return inside and start <= there + distance < start + writer.op.number("len")
+    return start is not None and inside and start <= there + distance < start + writer.op.number("len")
 
 
 def _stored(versions: Versions, violation: Violation, clone: Event, writer: Event) -> bool:
