@@ -92,7 +92,7 @@ class _Maker:
         weighted = [
             (row.weight * self.mix.likelier.get(row.name, 1), row)
             for row in tables.ROWS
-            if row.role is role and row.runs_on(scene.fs)
+            if row.role is role and row.runs_on(scene.fs) and row.needs(scene)
         ]
         return make(scene, scene.pick(weighted))
 
@@ -218,6 +218,9 @@ def _extra(scene: Scene) -> list[Op]:
                 add("mkdir", path=path)
                 path += "/deep"
             add("create", path=path)
+        case "subvolumes" if scene.fs == "btrfs":
+            add("subvol_create", path="v")
+            add("snapshot", **{"from": ".", "path": "w", "access": "ro"})
         case "long":
             add("create", path="n" * 255)
     return ops

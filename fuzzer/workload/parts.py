@@ -87,6 +87,10 @@ def subvolume(s: Scene) -> dict[str, Value]:
     return {"path": s.rng.choice(s.subvolumes or list(SUBVOLUMES))}
 
 
+def sent(s: Scene) -> dict[str, Value]:
+    return {"path": s.rng.choice(s.read_only or list(SUBVOLUMES))}
+
+
 def new_symlink(s: Scene) -> dict[str, Value]:
     return {"target": s.file(), "path": s.new_symlink()}
 

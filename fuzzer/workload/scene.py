@@ -70,6 +70,8 @@ class Scene:
     specials: list[str] = field(default_factory=list)
     """Fifos, devices and sockets."""
     subvolumes: list[str] = field(default_factory=list)
+    read_only: list[str] = field(default_factory=list)
+    """Those subvolumes that are read-only snapshots."""
     xattrs: list[tuple[str, str]] = field(default_factory=list)
     """(path, name) of what setxattr set, whatever became of the path."""
 
@@ -83,6 +85,7 @@ class Scene:
             symlinks=list(self.symlinks),
             specials=list(self.specials),
             subvolumes=list(self.subvolumes),
+            read_only=list(self.read_only),
             xattrs=list(self.xattrs),
         )
 
@@ -196,8 +199,10 @@ class Scene:
                 self.specials.append(op.text("path"))
             case "subvol_create" | "snapshot":
                 self.subvolumes.append(op.text("path"))
+                self.read_only += [op.text("path")] if args.get("access") == "ro" else []
             case "subvol_delete":
                 self.subvolumes = [name for name in self.subvolumes if name != op["path"]]
+                self.read_only = [name for name in self.read_only if name != op["path"]]
             case "symlink":
                 self.symlinks.append(op.text("path"))
             case "tmplink":

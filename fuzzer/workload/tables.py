@@ -6,6 +6,7 @@ parameter no part fills keeps its default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuzzer.workload import parts
@@ -13,7 +14,7 @@ from fuzzer.workload.model import ITERATION, Op, make_op
 from fuzzer.workload.ops import OPS, Role
 from fuzzer.workload.options import FILE_SYSTEMS
 from fuzzer.workload.parts import Part
-from fuzzer.workload.scene import Table
+from fuzzer.workload.scene import Scene, Table
 
 # ------------------------------------------------------------------------------------------- ops
 
@@ -25,6 +26,8 @@ class Row:
     weight: int
     name: str
     parts: tuple[Part, ...] = ()
+    needs: Callable[[Scene], object] = lambda scene: True
+    """Without this in the scene it would only be refused."""
 
     @property
     def role(self) -> Role:
@@ -55,7 +58,7 @@ ROWS = (
     Row(2, "mknod", (parts.new_special,)),
     Row(1, "subvol_create", (parts.new_subvolume,)),
     Row(1, "snapshot", (parts.new_snapshot,)),
-    Row(1, "subvol_delete", (parts.subvolume,)),
+    Row(6, "subvol_delete", (parts.subvolume,), lambda scene: scene.subvolumes),
     Row(3, "tmplink", (parts.new_linked,)),
     Row(10, "link", (parts.link_names,)),
     Row(18, "rename", (parts.rename_names,)),
@@ -87,7 +90,7 @@ ROWS = (
     Row(2, "quota", (parts.quota_action,)),
     Row(2, "resize", (parts.resize_to,)),
     Row(2, "growfs", (parts.grow_by,)),
-    Row(1, "send", (parts.subvolume,)),
+    Row(15, "send", (parts.sent,), lambda scene: scene.read_only),
     Row(1, "label"),
     Row(1, "remount", (parts.remount_option,)),
     Row(2, "compact"),
@@ -151,9 +154,10 @@ FILE_SIZES: Table[int] = ((20, 0), (30, 4 << 10), (30, 64 << 10), (17, 1 << 20),
 FILLS: Table[str] = ((76, "write"), (14, "truncate"), (10, "fallocate"))
 FILL_SIZES = tuple(mib << 20 for mib in (112, 64, 32, 16, 8, 4, 2))
 """Files that fill a small device: what has no room for one still has room for a smaller one."""
-EXTRAS: Table[str] = ((91, ""), (3, "links"), (3, "deep"), (3, "long"))
+EXTRAS: Table[str] = ((81, ""), (3, "links"), (3, "deep"), (3, "long"), (10, "subvolumes"))
 """What a setup may also make: a file with more names than fit its inode's item (an extended reference of
-btrfs, fs/btrfs/inode-item.c), a directory far down, a file with the longest name there is."""
+btrfs, fs/btrfs/inode-item.c), a directory far down, a file with the longest name there is, a subvolume
+and a snapshot."""
 EXTRA_LINKS, EXTRA_DEPTH = 80, 12
 CROWDS: Table[Op] = (
     (3, make_op("link", {"from": "a", "to": f"crowd-{ITERATION}"})),
