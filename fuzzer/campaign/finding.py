@@ -264,16 +264,17 @@ def _parse_violation(data: Mapping[str, str | int]) -> Mapping[str, str | int]:
 def load_finding(directory: Path) -> Saved:
     """Read a whole finding back. InputError names the file that is wrong."""
     finding = load_facts(directory)
-    crash = directory / "crash.json"
-    workload = parse_workload((directory / "repro.workload").read_text(), str(directory / "repro.workload"))
+    asked = directory / "repro.workload"
     try:
-        recipe = json.loads(crash.read_text())
+        text = asked.read_text()
+        recipe = json.loads((directory / "crash.json").read_text())
         history = parse_history((directory / "history.jsonl").read_text().splitlines())
         view = View(recipe.get("view", View.CACHE))
     except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise InputError(f"damaged finding: {error!r}", place=str(directory)) from error
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"damaged finding: {what}", place=str(directory)) from error
     state = None if recipe.get("crash") == 0 else parse_recipe(recipe)
-    return Saved(finding, workload, state, history, directory, view)
+    return Saved(finding, parse_workload(text, str(asked)), state, history, directory, view)
 
 
 def load_run_log(directory: Path, scratch: Path) -> RunLog | None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from dossiers import make_dossier, save
 
-from fuzzer.campaign.finding import Finding, load_facts, write_facts
+from fuzzer.campaign.finding import Finding, load_facts, load_finding, write_facts
 from fuzzer.campaign.index import open_index
 from fuzzer.cli.triage import triage_group
 from fuzzer.errors import InputError
@@ -99,6 +99,16 @@ def test_a_damaged_violation_is_refused(campaign: Path, violation: object) -> No
     (place / "finding.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match="not a finding"):
         load_facts(place)
+
+
+@pytest.mark.parametrize("name", ["repro.workload", "crash.json", "history.jsonl"])
+def test_a_finding_that_lacks_a_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """Without its workload it was called a bug of ours."""
+    place = save(make_dossier(name="a"), tmp_path)
+    (place / name).unlink()
+    with pytest.raises(InputError, match=f"damaged finding.*{name}") as caught:
+        load_finding(place)
+    assert caught.value.place == str(place)
 
 
 def test_a_finding_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
