@@ -31,8 +31,6 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
         yield describe_known(finding.known)
     if finding.reason:
         yield f"{finding.status}: {finding.reason}"
-    if finding.facts:
-        yield "facts " + " ".join(f"{name}={value}" for name, value in sorted(finding.facts.items()))
     for violation in finding.violations:
         yield ""
         yield f"rule {violation['rule']}: {violation['kind']} on {violation['subject']}"
@@ -46,6 +44,9 @@ def describe(saved: Saved, log: RunLog | None) -> Iterator[str]:
     yield _describe_state(saved)
     yield ""
     yield from _describe_workload(saved)
+    if finding.facts:
+        yield ""
+        yield "facts " + " ".join(f"{name}={value}" for name, value in sorted(finding.facts.items()))
     yield from _describe_kernel_log(saved.kernel_lines())
 
 
