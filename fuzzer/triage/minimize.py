@@ -184,7 +184,8 @@ class Minimizer:
         steps = self.progress.steps
         while True:
             rate = self._more(self.progress.best, Rate(), runs)
-            if rate.value < self.progress.original.lower_bound() and not self.stop():
+            smaller = size(self.progress.best) < size(steps[0][0])
+            if smaller and rate.value < self.progress.original.lower_bound() and not self.stop():
                 rate = self._amplify(rate, runs)
             if decide(rate, self.progress.original.value, GIVE) is not False or len(steps) == 1:
                 return rate
