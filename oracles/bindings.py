@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oracles.versions import (
+    BIRTHS,
     UNKNOWN,
     NameKey,
     NameVersion,
@@ -12,15 +13,13 @@ from oracles.versions import (
     touched_names,
 )
 
-_BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "tmplink", "subvol_create", "snapshot"})
-
 
 def may_bind(versions: Versions, key: NameKey, version: NameVersion, inode: int) -> bool:
     """True if the op may have left the name bound to this inode (0: to nothing)."""
     if version.inode != UNKNOWN or not inode:
         return version.inode == inode
     whiteout = leaves_whiteout(version.event, key)
-    if whiteout or version.event.op.name in _BIRTHS:
+    if whiteout or version.event.op.name in BIRTHS:
         # A new inode: not the root, and none that another op is known to have made.
         file = versions.files.get(inode)
         new = inode != versions.history.root and (file is None or file.born in (None, version.event))

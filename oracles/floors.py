@@ -18,7 +18,8 @@ from operator import itemgetter
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.writelog.crash import LIVE, Cut
 from oracles.changes import logs_itself
-from oracles.profile import Order, Profile
+from oracles.moments import may_be_nameless
+from oracles.profile import EVERYTHING, Order, Profile
 from oracles.versions import (
     UNKNOWN,
     NameKey,
@@ -27,10 +28,6 @@ from oracles.versions import (
     leaves_whiteout,
     touched_names,
 )
-
-EVERYTHING = frozenset({"sync", "syncfs", "freeze", "remount_ro"})
-"""Calls that cover the whole file system. A freeze leaves a stable image on disk (fsfreeze(8)); so does
-making it read-only (fstests generic/599)."""
 
 Calls = list[tuple[int, int]]
 """Sync calls, (invocation, id of the op), in order: each covers what had returned before it was invoked."""
@@ -119,10 +116,10 @@ class Floors:
             return first_covering(event, self.everything, self.metadata.get(inode, ()))
         return self.metadata_sync(inode, event)
 
-    def is_open_move(self, event: Event) -> bool:
-        """True for a rename to another directory whose inode no sync call has settled since."""
+    def is_open_move(self, event: Event, inode: int) -> bool:
+        """True for a rename of `inode` to another directory that no sync call has settled since."""
         elsewhere = event.directory != event.directory2
-        return elsewhere and self.metadata_sync(event.subject, event) is None
+        return elsewhere and self.metadata_sync(inode, event) is None
 
     def name_sync(self, key: NameKey, version: NameVersion, found: int) -> int | None:
         """Id of the sync call by which the name must be as `version` left it; None if `found` need not
@@ -183,13 +180,11 @@ def _add_sync(floors: Floors, event: Event) -> None:
     if name in EVERYTHING:
         floors.everything.append(call)
         return
-    file = floors.versions.files.get(inode)
-    if floors.versions.is_opaque(inode) or (file is not None and file.is_special):
-        # On a special file fsync does nothing, if it does not fail (Documentation/filesystems/vfs.rst).
+    if not floors.versions.is_synced(inode):
         return
     if name == "fsync":
         floors.metadata[inode].append(call)
-    if floors.versions.may_be_nameless(inode, event.end_ns):
+    if may_be_nameless(floors.versions, floors.profile, inode, event.end_ns):
         # Nobody can reach the data of a file without a name after a crash. That its unsynced unlink
         # may be undone by the crash promises nothing about what was written since.
         return

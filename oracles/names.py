@@ -9,7 +9,8 @@ from fuzzer.state.history import Event
 from fuzzer.state.inode import format_inode
 from oracles.bindings import may_bind
 from oracles.case import Case, Rule
-from oracles.floors import EVERYTHING
+from oracles.moments import may_be_removed
+from oracles.profile import EVERYTHING
 from oracles.verdict import Violation
 from oracles.versions import UNKNOWN, NameKey, NameVersion, leaves_whiteout
 
@@ -151,7 +152,8 @@ def check_not_lost(case: Case) -> Iterator[Violation]:
     present = set(case.tree.entries.values())
     for inode, sync in case.floors.existing.items():
         case.tally.judged += 1
-        if inode in present or case.versions.removals(inode, case.floors.cut.invoked_before_ns):
+        before_ns = case.floors.cut.invoked_before_ns
+        if inode in present or may_be_removed(case.versions, case.profile, inode, before_ns):
             continue
         yield Violation(
             rule="names",

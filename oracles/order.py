@@ -20,6 +20,7 @@ from oracles.attributes import check_mode, check_owner, check_xattrs, mode_maker
 from oracles.case import Case, Rule, Tally
 from oracles.changes import logs_itself
 from oracles.floors import Floors, compute_floors
+from oracles.moments import Moment, moments_of
 from oracles.names import check_names, check_not_lost, name_makers
 from oracles.profile import Order
 from oracles.renames import check_rename_atomic, check_rename_whole
@@ -46,16 +47,43 @@ def check_order(case: Case) -> Iterator[Violation]:
     if not _is_ordered(case):
         return
     strict = _strict(case)
-    if strict is case:
-        return
     case.tally.judged += 1
-    found = [violation for check in _CHECKS for violation in check(strict)]
-    if found:
-        plain = replace(case, tally=Tally())
-        known = {(v.rule, v.subject) for check in _CHECKS for v in check(plain)}
-        for violation in found:
-            if (violation.rule, violation.subject) not in known:
-                yield replace(violation, rule="order", source=case.profile.source("order"))
+    found = [] if strict is case else _all_violations(strict)
+    never_so = not found and _moments(strict) == []
+    if not found and not never_so:
+        return
+    known = {(v.rule, v.subject) for v in _all_violations(replace(case, tally=Tally()))}
+    for violation in found:
+        if (violation.rule, violation.subject) not in known:
+            yield replace(violation, rule="order", source=case.profile.source("order"))
+    if never_so and not known:
+        yield _never_so(case)
+
+
+def _all_violations(case: Case) -> list[Violation]:
+    return [violation for check in _CHECKS for violation in check(case)]
+
+
+def _moments(case: Case) -> list[Moment] | None:
+    """The moments at which the names may have been so, with all in them that is known to show; None: not
+    known."""
+    moments = moments_of(case.versions, case.profile)
+    if moments is None:
+        return None
+    names = {key: inode for key, inode in case.tree.entries.items() if not case.versions.is_opaque(key[0])}
+    since_ns = case.floors.shown[0] if case.floors.shown else -1
+    return [m for m in moments.at(names, case.floors.cut) if m.until_ns >= since_ns]
+
+
+def _never_so(case: Case) -> Violation:
+    return Violation(
+        rule="order",
+        kind="never-so",
+        subject="all names",
+        promised="they are as they were at one moment, however the ops that overlapped came out",
+        found="each may have been so, but not all at once",
+        source=case.profile.source("order"),
+    )
 
 
 def _strict(case: Case) -> Case:
@@ -103,6 +131,8 @@ def _logs(event: Event) -> bool:
 def _witness(case: Case) -> Event | None:
     """The op with the latest begin that the tree has surely reached, or None."""
     found = [_earliest(makers) for source in _MAKERS for makers in source(case)]
+    reached = min((moment.latest for moment in _moments(case) or ()), default=(-1, 0))
+    found.append(case.versions.history.by_id.get(reached[1]))
     return max((event for event in found if event), key=lambda e: e.begin_ns, default=None)
 
 

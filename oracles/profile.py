@@ -9,6 +9,10 @@ from fnmatch import fnmatchcase
 from oracles.btrfs import BTRFS_SOURCES
 from oracles.xfs import XFS_SOURCES
 
+EVERYTHING = frozenset({"sync", "syncfs", "freeze", "remount_ro"})
+"""Calls that cover the whole file system. A freeze leaves a stable image on disk (fsfreeze(8)); so does
+making it read-only (fstests generic/599)."""
+
 
 class Order(StrEnum):
     """How metadata changes of different inodes are ordered after a crash."""

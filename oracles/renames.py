@@ -11,6 +11,7 @@ from itertools import accumulate
 from fuzzer.state.history import Event
 from oracles.bindings import may_bind
 from oracles.case import Case, Rule
+from oracles.moments import what_moved
 from oracles.names import called, look
 from oracles.verdict import Violation
 from oracles.versions import NameKey, NameVersion, touched_names
@@ -23,19 +24,20 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
     """
     entries = case.tree.entries
     for event in case.versions.name_events:
-        if event.op.name != "rename" or event.id in case.versions.raced:
+        found = what_moved(case.versions, case.profile, event) if event.op.name == "rename" else None
+        if found is None:
             continue
-        old, new = touched_names(event)
+        (old, new), (subject, other) = touched_names(event), found
         moved = entries.get(new, 0)
-        swapped = {event.other} if event.op.text("flags") == "exchange" else set()
-        if old == new or event.subject == event.other or entries.get(old) != moved:
+        swapped = {other} if event.op.text("flags") == "exchange" else set()
+        if old == new or subject == other or entries.get(old) != moved:
             continue
-        if moved not in {event.subject, *swapped} - {0}:
+        if moved not in {subject, *swapped} - {0}:
             continue
         case.tally.judged += 1
-        if _otherwise(case, event, moved):
+        if _otherwise(case, event, moved, subject):
             continue
-        if not swapped and not case.profile.atomic_moves and case.floors.is_open_move(event):
+        if not swapped and not case.profile.atomic_moves and case.floors.is_open_move(event, subject):
             case.tally.skip("a move to another directory that nothing settled")
             continue
         yield Violation(
@@ -51,10 +53,10 @@ def check_rename_atomic(case: Case) -> Iterator[Violation]:
         )
 
 
-def _otherwise(case: Case, rename: Event, moved: int) -> bool:
+def _otherwise(case: Case, rename: Event, moved: int, subject: int) -> bool:
     """True if another op explains that `moved` is at one of the two names."""
     old, new = touched_names(rename)
-    if moved != rename.subject:
+    if moved != subject:
         # the other file of an exchange goes the other way
         old, new = new, old
 

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fuzzer.state.history import FOREVER, Event, History
 from fuzzer.state.inode import format_inode, inode_generation
@@ -26,11 +27,17 @@ from oracles.file_versions import (
     owner,
 )
 
+if TYPE_CHECKING:
+    from oracles.moments import Moments
+
 UNKNOWN = -1
 """A name version whose inode could not be told (lookups raced); it explains any inode."""
 
 ROOT_OWNER = owner(0, 0)
 """Whose all new files are: actors run as root."""
+
+BIRTHS = frozenset({"create", "mkdir", "symlink", "mknod", "tmplink", "subvol_create", "snapshot"})
+"""Ops that make an inode."""
 
 NameKey = tuple[int, str]
 
@@ -56,6 +63,8 @@ class Versions:
     files: dict[int, FileVersions] = field(default_factory=dict)
     name_events: list[Event] = field(default_factory=list)
     """Namespace ops that (may) have had an effect, in order of their start."""
+    idle: list[Event] = field(default_factory=list)
+    """Renames of a name to itself that succeeded: all they say is that it was there."""
     gone_ns: dict[tuple[int, NameKey], int] = field(default_factory=dict)
     """(op, name): until when the name surely was as the op left it; the op's begin if it raced. A rename
     that surely did nothing is passed over."""
@@ -70,6 +79,8 @@ class Versions:
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
     moved: dict[tuple[int, NameKey], frozenset[int]] = field(default_factory=dict)
     """Answers of `bindings.py`, kept for the next crash of this history."""
+    moments: dict[str, Moments | None] = field(default_factory=dict)
+    """Answers of `moments.py` by contract, kept as well."""
     commits: Commits | None = None
 
     in_place: bool = False
@@ -86,6 +97,12 @@ class Versions:
         one commits the transaction (btrfs_record_new_subvolume): another contract.
         """
         return self.subvolumes and inode_generation(inode) != 0
+
+    def is_synced(self, inode: int) -> bool:
+        """False if fsync of it promises nothing here: on a special file it does nothing, if it does not fail
+        (Documentation/filesystems/vfs.rst)."""
+        file = self.files.get(inode)
+        return not self.is_opaque(inode) and not (file is not None and file.is_special)
 
     def removals(self, inode: int, before_ns: int) -> int:
         """How many names the inode may have lost by ops that began before `before_ns`."""
@@ -136,8 +153,9 @@ def build_versions(history: History, commits: Commits | None = None) -> Versions
     root.born = None
     for event in history.events:
         if event.op.name in _NAME_OPS:
-            if _may_have_worked(event) and not versions.is_opaque(event.directory):
-                versions.name_events.append(event)
+            if not event.failed and not versions.is_opaque(event.directory):
+                found = versions.idle if _is_idle(event) else versions.name_events
+                found.append(event)
         elif event.subject and may_have_changed(event) and not versions.is_opaque(event.subject):
             add_inode_version(versions.file(event.subject), event)
     _find_races(versions)
@@ -197,7 +215,7 @@ def _find_lives(versions: Versions) -> None:
 
 def _may_lose_a_name(versions: Versions, event: Event) -> set[int]:
     """The inodes the op may have taken a name from without giving it another."""
-    if event.op.name in _REMOVALS:
+    if event.op.name in REMOVALS:
         removed, key = event.subject, touched_names(event)[0]
     elif event.op.name == "rename" and event.op.text("flags") in _REPLACING:
         removed, key = event.other, touched_names(event)[1]
@@ -224,11 +242,8 @@ def may_be_at(versions: Versions, key: NameKey, event: Event) -> set[int]:
     return found - {0}
 
 
-def _may_have_worked(event: Event) -> bool:
-    """A namespace op is atomic: one that failed changed nothing; nor does a rename to its own name."""
-    if event.op.name == "rename" and len(set(touched_names(event))) == 1:
-        return False
-    return not event.failed
+def _is_idle(event: Event) -> bool:
+    return event.op.name == "rename" and len(set(touched_names(event))) == 1
 
 
 def _last_name(event: Event, key: str) -> str:
@@ -342,7 +357,7 @@ _NAME_OPS = {
 }
 _REPLACING = frozenset({"none", "whiteout"})
 """Flags of a rename that takes the name of what was at the new place."""
-_REMOVALS = frozenset({"unlink", "rmdir", "subvol_delete"})
+REMOVALS = frozenset({"unlink", "rmdir", "subvol_delete"})
 _SUBVOLUME_OPS = frozenset({"subvol_create", "snapshot", "subvol_delete"})
 
 

@@ -96,10 +96,6 @@ class Universe:
         """The moments with these names."""
         return self._by_names.get(names, [])
 
-    def at_any_moment(self, names: dict[Key, int]) -> Iterator[dict[Key, int]]:
-        """What all names are at the moments at which these are so."""
-        return (dict(found) for found in self._by_names if names.items() <= dict(found).items())
-
     @cached_property
     def _by_names(self) -> dict[tuple[tuple[Key, int], ...], list[Moment]]:
         found: dict[tuple[tuple[Key, int], ...], list[Moment]] = {}

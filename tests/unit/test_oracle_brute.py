@@ -41,20 +41,11 @@ class OpenCell:
 
 
 def _is_raced(universe: Universe, shown: Shown) -> bool:
-    """The names no race reaches are as in some legal state, and so is all else then."""
+    """The names no race reaches are as in some legal state, and a log may hold single inodes."""
     raced = raced_names(universe.tiny)
     clear = {key: inode for key, inode in shown.names.items() if key not in raced}
-    states = [dict(names) for names in universe.law.names if clear.items() <= dict(names).items()]
-    ordered = not universe.order.applies or any(
-        universe.in_order(Shown(names, shown.files)) for names in universe.at_any_moment(clear)
-    )
-    return bool(raced) and bool(states) and ordered
-
-
-def _is_nameless_by_time(universe: Universe, shown: Shown) -> bool:
-    """Something that takes names away ran before the sync call had returned."""
-    removals = [e for e in universe.tiny.history.events if e.op.name in ("unlink", "rename") and not e.failed]
-    return any(r.begin_ns < s.end_ns for r in removals for s in universe.law.syncs)
+    legal = any(clear.items() <= dict(names).items() for names in universe.law.names)
+    return legal and bool(raced) and not universe.order.applies
 
 
 def _is_mixed_in_a_race(universe: Universe, shown: Shown) -> bool:
@@ -85,10 +76,10 @@ def _overlap(one: Event, two: Event) -> bool:
 
 OPEN_CELLS = (
     OpenCell(
-        "raced names",
-        frozenset({"names", "order"}),
-        "ops that overlap on a name are judged name by name: which came first is not inferred from what the "
-        "others returned, as the inode a look-up told may be another than the call met",
+        "raced names in a log",
+        frozenset({"names"}),
+        "the log of btrfs holds single inodes, so names need not be as at one moment; those that ops"
+        " overlapped on are judged one by one there, not by the orders in which they all could work",
         _is_raced,
     ),
     OpenCell(
@@ -105,13 +96,6 @@ OPEN_CELLS = (
         "a size is checked against two durable changes at a time; three of which a truncate overlaps another "
         "(or the sync call) may contradict each other only together",
         _truncate_races,
-    ),
-    OpenCell(
-        "removal under way",
-        frozenset({"data", "size"}),
-        "data of a file that may have lost its last name before the sync call was done is not promised; that "
-        "it had one is not inferred from the success of later calls by that name",
-        _is_nameless_by_time,
     ),
 )
 

@@ -114,6 +114,34 @@ ROWS = (
         (show("a b=a c"),),
         (("names missing-name", show("a b=a")),),
     ),
+    Row(
+        "names that raced are as they were at one moment: a file is at one of a rename's names",
+        "1-2 create a\n3-4 sync\n5-8 rename a b\n6-9 create a as=c",
+        (show("a"), show("b=a"), show("a=c b=a")),
+        (("order never-so|names rename-both", show("a b=a")), ("order never-so|names lost-inode", show())),
+    ),
+    Row(
+        "renames that raced, one after the other: the file is somewhere",
+        "1-2 create a\n3-4 sync\n5-8 rename a b\n6-9 rename b c",
+        (show("a"), show("b=a"), show("c=a")),
+        (
+            ("order never-so|names lost-inode", show()),
+            ("order never-so|names rename-both", show("b=a c=a")),
+            ("order never-so|names rename-both", show("a c=a")),
+        ),
+    ),
+    Row(
+        "that an unlink worked says that the link it raced with came first",
+        "1-2 create a\n3-4 sync\n5-14 link a c\n6-7 rename a b\n8-9 unlink c\n15-16 unlink b",
+        (show("a"), show("a c=a"), show("b=a c=a"), show("b=a"), show()),
+        (("order never-so", show("c=a")),),
+    ),
+    Row(
+        "what a sync covers is in, however it came out",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-10 rename a c\n8-11 rename b c other=a\n12-13 sync",
+        (show("c=b"), show("c=a")),
+        (("order never-so|names resurrected-name", show("b c=a")), ("order never-so", show())),
+    ),
 )  # fmt: skip
 
 

@@ -59,6 +59,17 @@ SYNCS = (
         ),
     ),
     Row(
+        "a file that may have been unlinked meanwhile, but was seen later: its data is promised",
+        "1-2 create a\n3-4 sync\nw: 6-7 write a 0 4096 sync=dsync\n8-9 rename a a\n5-12 unlink a",
+        (show("a", a=Has("w:0-4096")), show()),
+        (("size size-too-small", show("a")), ("data lost-to-zero", show("a", a=Has("0:0-4096")))),
+    ),
+    Row(
+        "one that nobody saw: it is not",
+        "1-2 create a\n3-4 sync\nw: 6-7 write a 0 4096 sync=dsync\n5-12 unlink a",
+        (show("a", a=Has("w:0-4096")), show("a"), show()),
+    ),
+    Row(
         "fsync(file) by way of a symbolic link: the file, not the link",
         "1-2 create a\n3-4 symlink a s\nw: 5-6 write a 0 4096\n7-8 fsync a follow=yes",
         (show("a s", a=Has("w:0-4096")),),
