@@ -7,7 +7,7 @@ from itertools import groupby
 
 from fuzzer.state.stamps import Run, file_tag
 from oracles.case import Case, Rule
-from oracles.data import Origins, edges_of, may_be_undone_by_mapping, split
+from oracles.data import FileFloors, Origins, edges_of, may_be_undone_by_mapping, split
 from oracles.file_versions import DataVersion, FileVersions, own_shift
 from oracles.verdict import Violation
 
@@ -47,10 +47,11 @@ def check_blocks(case: Case) -> Iterator[Violation]:
 def _check_file(
     case: Case, path: str, file: FileVersions, runs: tuple[Run, ...], origins: Origins
 ) -> Iterator[Violation]:
-    before_ns, edges = case.floors.cut.invoked_before_ns, edges_of(file)
+    before_ns, edges, floors = case.floors.cut.invoked_before_ns, edges_of(file), FileFloors(case, file)
     for block, parts in _mixed(runs):
-        seen = _Seen(case, file, parts)
-        for piece in (piece for part in parts for piece in split(part, edges)):
+        pieces = [piece for part in parts for piece in split(part, edges)]
+        seen = _Seen(case, file, parts, {floors.floor(piece.start, piece.end)[0] for piece in pieces})
+        for piece in pieces:
             if origins.explain(file, piece, before_ns, seen.floor(piece)):
                 continue
             if origins.explain(file, piece, before_ns, 0):
@@ -69,17 +70,20 @@ def _mixed(runs: tuple[Run, ...]) -> Iterator[tuple[int, list[Run]]]:
 
 
 class _Seen:
-    """The ops of which a block shows words, and what must have been done to it by then."""
+    """The ops of which a block shows words or that are durable in a part of it, begun at `durable`, and
+    what must have been done to it by then."""
 
-    def __init__(self, case: Case, file: FileVersions, parts: list[Run]) -> None:
+    def __init__(self, case: Case, file: FileVersions, parts: list[Run], durable: set[int]) -> None:
         self._file = file
         by_id, tag = case.versions.history.by_id, file_tag(file.inode)
-        self._invoked_ns = max((by_id[part.op].begin_ns for part in parts if part.op in by_id), default=0)
+        shown = (by_id[part.op].begin_ns for part in parts if part.op in by_id)
+        self._invoked_ns = max((*shown, *durable), default=0)
         own = {
             part.op
             for part in parts
             if part.op in by_id and part.tag == tag and part.shift == own_shift(by_id[part.op])
         }
+        own |= {v.event.id for v in file.data if v.sure and v.event.begin_ns in durable - {0}}
         self._whole = {op for op in own if by_id[op].op.name in _BY_PAGE}
 
     def floor(self, piece: Run) -> int:

@@ -13,9 +13,14 @@ a sync call that returned before the cut, was invoked after the op had returned,
   holds the names an inode has, not those it had. But it is not at both, nor lost. A file that comes
   by half of an exchange, and was never made durable itself, leaves nothing there: replay takes the old
   name from the one that is logged (unlink_old_inode_refs in fs/btrfs/tree-log.c).
-- Data: sync, fsync, fdatasync, and the op's own O_DSYNC. One op is atomic within a block; on xfs
-  overwrites may be torn at sectors. After a failed sync call nothing written before it is forced, nor
-  anything of a file that has no name.
+- Data: sync, fsync, fdatasync, and the op's own O_DSYNC. On xfs overwrites may be torn at sectors. On
+  btrfs a block is as its page was at one moment (copy on write, btrfs(5)): some ops were done, all that
+  had returned before any of these began among them. Of ops that overlap any may have won, at each place
+  for itself: POSIX (XSH 2.9.7) asks for more, Linux leaves it open (open(2) NOTES on O_DIRECT). Zeroes may
+  come later than the page: a truncate cuts an extent in the tree, inside a block if it is inline
+  (btrfs_truncate_inode_items in fs/btrfs/inode-item.c).
+- After a failed sync call nothing written before it is forced, nor is a block of one moment (fsync(2):
+  pages may be clean that are not on disk), nor is anything of a file that has no name.
 - Size: as data. Before it is forced it grows in sectors, up to what the file had in memory; on btrfs a
   truncate goes down the same way. What it says of the data: `brute_extension.py`.
 - Mode and xattrs: fsync and sync. On xfs a value that is being replaced may be absent.
@@ -26,7 +31,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import combinations, product
+from itertools import product
 
 from brute_history import BLOCK, NAME_OPS, PATHS, SUB, Key, Tiny, key_of, name_changes
 
@@ -310,10 +315,27 @@ class Law:
     def block(self, inode: int, block: int) -> frozenset[tuple[int, ...]]:
         """Legal contents of a block, one word source per piece (`pieces`)."""
         pieces = self.pieces(inode, block)
-        if self.fs == "xfs":
+        failed = any(s.op.name == "sync" or s.subject == inode for s in self.failed_syncs)
+        if self.fs == "xfs" or failed:
             legal = [self.contents(inode, [piece]) for piece in pieces]
             return frozenset(tuple(one for (one,) in row) for row in product(*legal))
-        return frozenset(self.contents(inode, pieces))
+        ops = [e for e in self.data_ops(inode) if any(_covers_piece(e, piece) for piece in pieces)]
+        forced = {e for e in ops if any(_covers_piece(e, p) and p[1] <= self.forced_up_to(e) for p in pieces)}
+        pages = {
+            frozenset(order[:number])
+            for order in linearizations(ops)
+            for number in range(self.visible(order) + 1)
+            if forced <= set(order[:number])
+        }
+        words = {page: [_words(page, piece) for piece in pieces] for page in pages}
+        found: set[tuple[int, ...]] = set()
+        for page in pages:
+            # Zeroed since, with nothing else of the page: the end of file is cut off in metadata alone.
+            later = [words[other] for other in pages if page <= other]
+            zero = [any(0 in row[n] for row in later) for n in range(len(pieces))]
+            rows = [w - {0} | ({0} if z else set()) for w, z in zip(words[page], zero, strict=True)]
+            found |= set(product(*rows))
+        return frozenset(found)
 
     def contents(self, inode: int, pieces: list[tuple[int, int]]) -> set[tuple[int, ...]]:
         ops = [e for e in self.data_ops(inode) if any(_covers_piece(e, piece) for piece in pieces)]
@@ -404,6 +426,14 @@ class Law:
         )
 
 
+def _words(page: frozenset[Event], piece: tuple[int, int]) -> set[int]:
+    """What a piece of a page may hold when these ops were done; a failed one may have done any part."""
+    ops = [e for e in page if _covers_piece(e, piece)]
+    over = {e for e in ops if any(e.end_ns < f.begin_ns for f in ops if not f.failed)}
+    untouched = {0} if all(e.failed for e in ops) else set()
+    return untouched | {0 if e.op.name == "truncate" else e.id for e in ops if e not in over}
+
+
 def span(event: Event) -> tuple[int, int]:
     """The bytes an op puts something at; a truncate zeroes all behind its size."""
     if event.op.name == "truncate":
@@ -417,22 +447,3 @@ def _covers_piece(event: Event, piece: tuple[int, int]) -> bool:
 
 
 __all__ = ["FOREIGN", "FRESH", "NOWHERE", "SUB", "Law", "linearizations", "span"]
-
-
-def raced_names(tiny: Tiny) -> set[Key]:
-    """Names that ops overlapped on, and those an op joins to one of them."""
-    ops = [e for e in tiny.history.events if e.op.name in NAME_OPS and not e.failed]
-    changed = {e.id: {PATHS[str(v)] for k, v in e.op.args if _is_changed(e, k)} for e in ops}
-    raced: set[Key] = set()
-    for one, two in combinations(ops, 2):
-        over = one.end_ns < two.begin_ns or two.end_ns < one.begin_ns
-        if not over and changed[one.id] & changed[two.id]:
-            raced |= changed[one.id] | changed[two.id]
-    for _ in ops:
-        for keys in changed.values():
-            raced |= keys if keys & raced else set()
-    return raced
-
-
-def _is_changed(event: Event, param: str) -> bool:
-    return param in ("path", "to") or (param == "from" and event.op.name == "rename")

@@ -286,6 +286,18 @@ BLOCKS = (
         fs=("btrfs",),
     ),
     Row(
+        "a block of which a part is durable is not older in the rest",
+        W4 + "v: 3-4 write a 0 4096\n5-6 sync\n7-12 truncate a 0\nw: 8-9 write a 0 4096\n"
+        "13-16 fsync a\n15-17 truncate a 2048\n18-19 truncate a 4096",
+        (
+            show("a", a=Has("0:0-4096")),
+            show("a", a=Has("w:0-4096")),
+            show("a", a=Has("w:0-2048 0:2048-4096")),
+        ),
+        (("blocks torn-block", show("a", a=Has("0:0-2048 v:2048-4096"))),),
+        fs=("btrfs",),
+    ),
+    Row(
         "written in place: sectors mix",
         W4 + "v: 3-4 write a 0 4096\n5-6 sync\nw: 7-8 write a 0 2048\nx: 9-10 write a 2048 2048",
         (show("a", a=Has("v:0-2048 x:2048-4096")), show("a", a=Has("w:0-512 v:512-4096"))),
