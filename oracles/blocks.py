@@ -83,8 +83,10 @@ class _Seen:
             for part in parts
             if part.op in by_id and part.tag == tag and part.shift == own_shift(by_id[part.op])
         }
-        own |= {v.event.id for v in file.data if v.sure and v.event.begin_ns in durable - {0}}
-        self._whole = {op for op in own if by_id[op].op.name in _BY_PAGE}
+        forced = {v.event.id for v in file.data if v.sure and v.event.begin_ns in durable - {0}}
+        self._whole = {op for op in own | forced if by_id[op].op.name in _BY_PAGE}
+        # Zeroes do not tell who put them, so a truncate only counts if it is known to be there.
+        self._whole |= {op for op in forced if by_id[op].op.name == "truncate"}
 
     def floor(self, piece: Run) -> int:
         """Begin of the youngest op that must show at the piece, or have been overwritten there."""

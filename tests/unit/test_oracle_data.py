@@ -298,6 +298,14 @@ BLOCKS = (
         fs=("btrfs",),
     ),
     Row(
+        "a truncate that is durable in a part of a block took the rest of it too",
+        W4 + "v: 3-4 write a 0 2048\n5-6 sync\nw: 7-9 write a 2048 2048\n8-11 truncate a 0\n"
+        "10-14 truncate a 1000\n12-13 fdatasync a",
+        (show("a", a=Has("0:0-1000")), show("a", a=Has("0:0-2048 w:2048-4096"))),
+        (("blocks torn-block", show("a", a=Has("0:0-1000 v:1000-2048 w:2048-4096"))),),
+        fs=("btrfs",),
+    ),
+    Row(
         "written in place: sectors mix",
         W4 + "v: 3-4 write a 0 4096\n5-6 sync\nw: 7-8 write a 0 2048\nx: 9-10 write a 2048 2048",
         (show("a", a=Has("v:0-2048 x:2048-4096")), show("a", a=Has("w:0-512 v:512-4096"))),
