@@ -60,7 +60,8 @@ def work_in_guest(options: FuzzOptions, target: Target, number: int, first: int,
         with open_guest(target.plan(), exchange=options.directory, boot_s=target.boot_s) as guest:
             left_s = max(1.0, options.deadline - time.monotonic())
             words = (str(task.resolve()), str(number), str(first), f"{left_s:.1f}")
-            pending = guest.start((sys.executable, "-m", PROGRAM, *words), timeout_s=left_s + target.silent_s)
+            argv, limit_s = (sys.executable, "-m", PROGRAM, *words), left_s + target.silent_s
+            pending = guest.start(argv, timeout_s=limit_s, switches=target.switches)
             status = _attend(guest, pending, queue, options, target.silent_s, send)
     except LostWorkerError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n")

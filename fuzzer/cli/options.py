@@ -165,10 +165,11 @@ def target_option(function: F) -> F:
         "--target",
         default=HOST,
         show_default=True,
-        metavar="host|uml|qemu:KERNEL",
+        metavar="host|uml[:KERNEL]|qemu:KERNEL",
         callback=lambda ctx, param, value: find_target(value),
         help="Where workloads run: here, or in guests with another kernel (a name of `kernel list`, or a "
-        "bzImage). A guest that dies or hangs is a finding.",
+        "bzImage). A guest that dies or hangs is a finding. `,BUG` behind the kernel switches on a known bug "
+        "of it.",
     )(function)
 
 

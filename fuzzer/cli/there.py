@@ -23,7 +23,7 @@ def run_there(target: Target, words: Sequence[str], directory: Path) -> int:
     """
     argv = (sys.executable, "-m", "fuzzer", *words, "--dir", str(directory.resolve()))
     with open_guest(target.plan(), exchange=directory, boot_s=target.boot_s) as guest:
-        pending = guest.start(argv, timeout_s=_LONG_S, cwd=Path.cwd())
+        pending = guest.start(argv, timeout_s=_LONG_S, cwd=Path.cwd(), switches=target.switches)
         done = False
         while not done:
             done = pending.is_done()

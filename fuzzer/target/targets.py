@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fuzzer.errors import InputError
 from fuzzer.target.kernels import Kernel, find_kernel
@@ -24,6 +25,8 @@ class Target:
     """How long a guest may take for one workload and its crash states."""
     jobs: int | None
     """How many guests are good; None: one for each CPU we may use."""
+    switches: Mapping[str, str] = field(default_factory=dict)
+    """Known bugs to have on, and parameters of theirs: name to value."""
 
     def plan(self) -> Plan:
         """How to boot one."""
@@ -31,19 +34,50 @@ class Target:
 
 
 def find_target(name: str) -> Target | None:
-    """`host` (None), `uml`, `uml:KERNEL` or `qemu:KERNEL`, where KERNEL is as `find_kernel` takes it."""
+    """`host` (None), `uml`, `uml:KERNEL` or `qemu:KERNEL`, where KERNEL is as `find_kernel` takes it.
+
+    `,BUG` or `,PARAMETER=VALUE` behind it switches on what the kernel can (`kernel list`).
+    """
     if name == HOST:
         return None
-    kind, _, kernel_name = name.partition(":")
+    machine, *words = name.split(",")
+    kind, _, kernel_name = machine.partition(":")
     if kind not in ("uml", "qemu") or (kind == "qemu" and not kernel_name):
         raise InputError(f"no target {name!r}", hint="host, uml, uml:KERNEL or qemu:KERNEL")
     kernel = find_kernel(kernel_name or kind)
     if kernel.kind != kind:
         raise InputError(f"{kernel.name} is a kernel for {kernel.kind}, not for {kind}")
+    switches = _switches(kernel, words)
     if kind == "uml":
         # It has one CPU, so it is made faster by another guest, not by more memory or time.
         return Target(
-            name=name, kernel=kernel, cpus=1, memory_mib=2048, boot_s=180.0, silent_s=400.0, jobs=None
+            name=name,
+            kernel=kernel,
+            cpus=1,
+            memory_mib=2048,
+            boot_s=180.0,
+            silent_s=400.0,
+            jobs=None,
+            switches=switches,
         )
     # Emulated, it is 10 to 20 times slower than this machine, and two CPUs of it keep two of ours busy.
-    return Target(name=name, kernel=kernel, cpus=2, memory_mib=3072, boot_s=400.0, silent_s=2000.0, jobs=1)
+    return Target(
+        name=name,
+        kernel=kernel,
+        cpus=2,
+        memory_mib=3072,
+        boot_s=400.0,
+        silent_s=2000.0,
+        jobs=1,
+        switches=switches,
+    )
+
+
+def _switches(kernel: Kernel, words: list[str]) -> dict[str, str]:
+    """`BUG` is on; parameters begin with the name of their bug."""
+    found = {name: value or "1" for name, _, value in (word.partition("=") for word in words)}
+    for name in found:
+        if not any(name == bug or name.startswith(f"{bug}-") for bug in kernel.bugs):
+            has = f"it has {', '.join(kernel.bugs)}" if kernel.bugs else "see `powercut kernel build`"
+            raise InputError(f"{kernel.name} has no bug {name!r} to switch on", hint=has)
+    return found

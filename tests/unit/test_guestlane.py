@@ -12,6 +12,7 @@ import pytest
 from fuzzer.campaign import guestlane
 from fuzzer.campaign.queue import Queue
 from fuzzer.errors import InputError, LostWorkerError
+from fuzzer.target.kernels import Kernel, save, store
 from fuzzer.target.machine import Guest, Output, Pending
 from fuzzer.target.targets import find_target
 from fuzzer.workload.text import parse
@@ -84,6 +85,19 @@ def test_what_it_was_still_writing_down_is_left_out(tmp_path: Path) -> None:
 def test_what_is_no_target_is_refused(name: str) -> None:
     with pytest.raises(InputError):
         find_target(name)
+
+
+def test_a_target_has_known_bugs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (store() / "old").mkdir(parents=True)
+    save(Kernel(name="old", kind="uml", image="/linux", bugs=("a-vs-b", "c")))
+    target = find_target("uml:old,a-vs-b,a-vs-b-widen-ms=20")
+    assert target is not None
+    assert target.switches == {"a-vs-b": "1", "a-vs-b-widen-ms": "20"}
+    for name, hint in [("uml:old,d", "it has a-vs-b, c"), ("uml:old,", "it has a-vs-b, c")]:
+        with pytest.raises(InputError, match="no bug") as caught:
+            find_target(name)
+        assert caught.value.hint == hint
 
 
 def test_this_host_is_no_guest() -> None:
