@@ -69,7 +69,8 @@ class _Maker:
             title = f"{title} with {pair}"
             counted = (*counted, *self._meeting(*pair.split("+")))
         environment = () if sequential or not scene.chance(mix.environment_percent) else self._environment()
-        if scene.fs == "btrfs" and any(op.name == "balance" for actor in environment for op in actor.ops):
+        everybody = (*counted, *environment)
+        if scene.fs == "btrfs" and any(op.name == "balance" for actor in everybody for op in actor.ops):
             counted = tuple(_never_read_only(actor) for actor in counted)
         if not sequential:
             counted = _scheduled(scene, counted)

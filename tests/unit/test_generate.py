@@ -217,3 +217,10 @@ def test_scene_follows_names_and_sizes() -> None:
     assert scene.sizes == {"e/a": 0, "c": 16}
     run("rmdir", path="e")
     assert scene.directories == []
+
+
+@pytest.mark.parametrize("beside", ["remount_ro", "dwrite"])
+def test_nobody_makes_a_file_system_read_only_beside_a_balance(beside: str) -> None:
+    """Neither as a pair nor by chance: `validate`, which `generate` ends with, refuses it on btrfs."""
+    made = [generate(5, index, "btrfs", pair=f"balance+{beside}") for index in range(300)]
+    assert all(any(op.name == "balance" for op in workload.iter_ops()) for workload in made)
