@@ -54,18 +54,19 @@ def four(*ops: Op, loop: int = 1) -> tuple[Actor, ...]:
 
 
 def test_actors_overlap_and_share_a_file(fresh: Fresh) -> None:
+    meet = op("barrier", name="go")
     writers = tuple(
-        Actor(f"a{n}", (op("write", path="A", off=n * 64 * K, len=64 * K, sync="dsync"),), loop=10)
+        Actor(f"a{n}", (meet, op("write", path="A", off=n * 64 * K, len=64 * K, sync="dsync")), loop=10)
         for n in range(4)
     )
     history = fresh.run(Workload(setup=(A,), actors=writers))
-    assert [len(of(history, number)) for number in range(5)] == [1, 10, 10, 10, 10]
+    assert [len(of(history, number)) for number in range(5)] == [1, 20, 20, 20, 20]
     assert all(event.succeeded for event in history.events)
     starts = [event.begin_ns for event in history.events]
     assert starts == sorted(starts)
-    spans = [(of(history, n)[0].begin_ns, of(history, n)[-1].end_ns) for n in range(1, 5)]
+    spans = [(of(history, n)[1].begin_ns, of(history, n)[-1].end_ns) for n in range(1, 5)]
     assert max(begin for begin, _ in spans) < min(end for _, end in spans), "not all four ran at once"
-    everyone = [event for event in history.events if event.actor]
+    everyone = [event for event in history.events if event.op.name == "write"]
     assert any(b.begin_ns < a.end_ns and a.actor != b.actor for a, b in pairwise(everyone))
     subject = everyone[0].subject
     runs = decode((fresh.path / "A").read_bytes(), 0, history.known_ids())
