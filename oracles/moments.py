@@ -30,8 +30,9 @@ Changes = list[tuple[NameKey, int]]
 class Moment:
     """A first part of the ops, those of `done`, and what must be known of it.
 
-    `latest` is (begin, id) of the op in it that began last. `until_ns`: when the first op that is not in it
-    had returned. `kept_ns`: when the first sync call had returned that made one of these durable.
+    `latest` is (begin, id) of the op in it that began last, of those that changed something. `until_ns`:
+    when the first op that is not in it had returned. `kept_ns`: when the first sync call had returned that
+    made one of these durable.
     """
 
     latest: tuple[int, int]
@@ -216,9 +217,11 @@ class _Walk:
                 continue
             names = {**node.names, **dict(changes)}
             done = (*node.done[:row], number + 1, *node.done[row + 1 :])
-            latest = max(node.latest, (event.begin_ns, event.id))
+            # What changed nothing does not show, and no call has anything to make durable of it.
+            latest = max(node.latest, (event.begin_ns, event.id)) if changes else node.latest
             after = _Node(done, names, latest, self._until(done))
             after = following.setdefault((done, _digest(names)), after)
+            after.latest = min(after.latest, latest)
             forced_ns = self._calls.forced_ns(event, node.names, changes)
             node.after.append((forced_ns, after))
             self.steps.append(_Step(event, node.names, changes, after))
@@ -270,7 +273,7 @@ class _Calls:
     def forced_ns(self, event: Event, names: Names, changes: Changes) -> int:
         """When the first call had returned that made the change durable: one that covers everything, or
         an fsync of an inode it changed (an exchange changes the directories alone)."""
-        if not event.succeeded:
+        if not event.succeeded or not changes:
             return FOREVER
         exchange = event.op.name == "rename" and event.op.text("flags") == "exchange"
         inodes = {key[0] for key, _ in changes}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from oracle_cases import Has, Row, Script, check_row, each_fs, judge_case, make_tree, show
 
+from fuzzer.state.recovery import Recovery
+from fuzzer.writelog.crash import Cut
+from oracles import build_versions, judge
 from oracles.profile import own_profile
 
 ROWS = (
@@ -157,3 +160,15 @@ def test_with_wsync_a_name_is_durable_when_its_op_returns() -> None:
         tree = make_tree(script, "xfs", names)
         assert not judge_case(script, "xfs", tree).violations
         assert (not judge_case(script, "xfs", tree, profile=wsync).violations) is ok, names
+
+
+@pytest.mark.parametrize("idle", ["rename a a", "rename a l"])
+def test_what_changed_nothing_is_durable_with_nothing(idle: str) -> None:
+    """It returns without a write, so a state from before it may be all there is when it has returned."""
+    script = Script(f"1-2 create a\n3-4 link a l\n10-11 {idle}\n12-13 read a 0 8")
+    wsync = own_profile("xfs", "nouuid,wsync")
+    versions = build_versions(script.history, None)
+    for names, ok in (("a l=a", True), ("a", False), ("", False)):
+        recovery = Recovery(tree=make_tree(script, "xfs", names))
+        for cut in (Cut(13, 8), Cut(14, 14)):
+            assert (not judge(wsync, recovery, versions, cut).violations) is ok, (names, cut)
