@@ -208,6 +208,12 @@ _COMMITTERS = frozenset({"snapshot", "balance", "scrub", "quota", "resize", "sen
 scrub_enumerate_chunks, btrfs_quota_enable, btrfs_shrink_device, ensure_commit_roots_uptodate)."""
 
 
+def _commits_too(event: Event) -> bool:
+    """True for an op that has the device commit something, and promises nothing of what others did."""
+    fsyncs = event.op.name in ("unlink", "tmplink") and event.op.text("fsync") == "yes"
+    return fsyncs or event.op.name in _COMMITTERS
+
+
 def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
     """Commits that may have carried out the promise, as far as the device saw.
 
@@ -223,7 +229,7 @@ def _commit(op: Event | None, sync: Event, evidence: Evidence) -> str:
     if not found:
         return "none"
     family = {sync.id, *(peer.id for peer in peers)}
-    committers = (e for e in evidence.versions.history.events if e.op.name in _COMMITTERS)
+    committers = (e for e in evidence.versions.history.events if _commits_too(e))
     others = [*(other for other in evidence.syncs if other.id not in family), *committers]
     shared = all(
         any(other.begin_ns <= b.arrived_ns and b.done_ns <= other.end_ns for other in others) for b in found

@@ -168,9 +168,11 @@ def test_a_commit_beside_another_call_may_be_that_ones() -> None:
     assert (label.known, label.facts["commit"]) == ("0001", "shared")
 
 
-def test_a_commit_beside_a_snapshot_may_be_that_ones() -> None:
+@pytest.mark.parametrize(("beside", "left"), [("snapshot . w", "a b"), ("unlink b fsync=yes", "a")])
+def test_a_commit_beside_an_op_that_commits_may_be_that_ones(beside: str, left: str) -> None:
     """What came into the next transaction meanwhile is not in it."""
-    label = file_under(Script(EARLY + "\n11-40 snapshot . w"), "btrfs", "a", log=make_log(fua(15, 25)))
+    script = Script(f"0-1 create b\n{EARLY}\n11-40 {beside}")
+    label = file_under(script, "btrfs", left, log=make_log(fua(15, 25)))
     assert (label.known, label.facts["commit"]) == ("0001", "shared")
 
 
