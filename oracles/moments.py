@@ -76,11 +76,13 @@ class _Step:
 
 @dataclass(slots=True)
 class _Node:
-    """`done` counts the ops of each row (`_lanes`) that are in it."""
+    """`done` counts the ops of each row (`_lanes`) that are in it. `latest` is (begin, id) of the one that
+    began last, `changed` of the one that did of those that changed something."""
 
     done: tuple[int, ...]
     names: dict[NameKey, int]
     latest: tuple[int, int]
+    changed: tuple[int, int]
     until_ns: int
     after: list[tuple[int, _Node]] = field(default_factory=list)
     """What it may go on to, and when the first sync call had returned that made that step durable."""
@@ -107,7 +109,7 @@ def find_moments(versions: Versions, profile: Profile) -> Moments | None:
                 else max((min(forced_ns, after.kept_ns) for forced_ns, after in node.after), default=-1)
             )
             if node.kept_ns >= 0:
-                moment = Moment(node.latest, node.until_ns, node.kept_ns)
+                moment = Moment(node.changed, node.until_ns, node.kept_ns)
                 moments.by_names[_digest(node.names, moments.told)].append(moment)
     _add_steps(moments, walk.steps)
     return moments if moments.by_names else None
@@ -191,7 +193,7 @@ class _Walk:
     def levels(self) -> list[list[_Node]] | None:
         """Nodes by how many ops are in them; None: too many."""
         start = (0,) * len(self._work)
-        level, levels, count = [_Node(start, {}, (-1, 0), self._until(start))], [], 0
+        level, levels, count = [_Node(start, {}, (-1, 0), (-1, 0), self._until(start))], [], 0
         while level:
             levels.append(level)
             count += len(level)
@@ -217,11 +219,12 @@ class _Walk:
                 continue
             names = {**node.names, **dict(changes)}
             done = (*node.done[:row], number + 1, *node.done[row + 1 :])
+            began = (event.begin_ns, event.id)
             # What changed nothing does not show, and no call has anything to make durable of it.
-            latest = max(node.latest, (event.begin_ns, event.id)) if changes else node.latest
-            after = _Node(done, names, latest, self._until(done))
+            changed = max(node.changed, began) if changes else node.changed
+            after = _Node(done, names, max(node.latest, began), changed, self._until(done))
             after = following.setdefault((done, _digest(names)), after)
-            after.latest = min(after.latest, latest)
+            after.changed = min(after.changed, changed)
             forced_ns = self._calls.forced_ns(event, node.names, changes)
             node.after.append((forced_ns, after))
             self.steps.append(_Step(event, node.names, changes, after))
