@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzzer.state.history import Event
 from fuzzer.writelog.crash import Cut
 from oracles import Violation
-from oracles.versions import NameKey, Versions, touched_names
+from oracles.versions import NameKey, Versions, overlaps, touched_names
 
 
 def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
@@ -18,7 +18,8 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
     the name's directory was fsynced between the last whole commit and the promised change (`yes`), or a
     file renamed in it was, which logs it too, after the change began (`sibling`). `synced`: the call that
     promised was of the file itself (`self`), of one that was renamed and had this name before (`former`),
-    or of another (`other`).
+    or of another (`other`). `renamed-beside`: an fsync of a file that had lost a name in the same
+    directory, which logs that, overlapped a rename of the promised file there.
     """
     key = _key(violation, versions)
     found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
@@ -31,6 +32,7 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
         following = next((e for e in found if e.begin_ns > promised.begin_ns), None)
         yield "left", _role(following, key) if following else "not"
         yield "parent-logged", _parent_logged(promised, key[0], versions)
+        yield "renamed-beside", "yes" if _renamed_beside(promised.subject, key[0], versions) else "no"
         yield "synced", _synced(promised, found, versions.history.by_id.get(violation.sync))
     if shown is not None:
         yield "shown", _role(shown, key)
@@ -85,6 +87,19 @@ def _since_facts(last: Event, versions: Versions, cut: Cut) -> Iterator[tuple[st
     later = [event for event in calls if event.begin_ns >= last.begin_ns]
     kept = last.subject if last.op.name == "rename" else 0
     yield "new-synced-since", "yes" if kept and any(e.subject == kept for e in later) else "no"
+
+
+def _renamed_beside(inode: int, directory: int, versions: Versions) -> bool:
+    events = [event for event in versions.history.events if event.succeeded]
+    unlinked = {e.subject for e in events if e.op.name == "unlink" and e.directory == directory}
+    syncs = [e for e in events if e.op.name == "fsync" and e.subject in unlinked - {inode}]
+    renames = [e for e in events if e.op.name == "rename" and e.subject == inode]
+    return any(
+        overlaps(rename, sync)
+        for rename in renames
+        if directory in (rename.directory, rename.directory2)
+        for sync in syncs
+    )
 
 
 def _parent_logged(change: Event, directory: int, versions: Versions) -> str:

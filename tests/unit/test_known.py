@@ -336,6 +336,16 @@ def test_a_file_at_an_old_name_is_lost_only_if_the_directory_was_logged(
     assert (label.violation.kind, label.known) == ("missing-name", known)
 
 
+@pytest.mark.parametrize(
+    ("beside", "known"), [("fsync e/a", "0021"), ("fsync e/c", ""), ("chmod e/a 700", "")]
+)
+def test_a_renamed_file_is_lost_beside_the_fsync_of_an_unlinked_one(beside: str, known: str) -> None:
+    history = "0-1 mkdir e\n2-3 create e/a\n4-5 link e/a b\n6-7 create f\n8-9 create e/c\n10-11 sync\n"
+    history += f"12-13 unlink b\n14-20 {beside}\n15-16 rename f g"
+    label = file_under(Script(history), "btrfs", "e e/a e/c")
+    assert (label.violation.kind, label.known) == ("lost-inode", known)
+
+
 # ------------------------------------------------------------------------ 0009: an evicted directory
 
 EVICTED = """1-2 mkdir A
