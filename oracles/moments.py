@@ -54,6 +54,10 @@ class Moments:
     moved: dict[int, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     """Per rename: what may have been at its two names."""
 
+    def may_have_happened(self, since_ns: Mapping[int, int], inode: int, before_ns: int) -> bool:
+        """True if what began at `since_ns` at the earliest may have come to the inode before `before_ns`."""
+        return inode not in self.told or since_ns.get(inode, FOREVER) < before_ns
+
     def at(self, names: Names, cut: Cut) -> list[Moment]:
         """Those with these names that a crash at `cut` may leave."""
         found = self.by_names.get(_digest(names, self.told), [])
@@ -146,9 +150,7 @@ def may_be_nameless(versions: Versions, profile: Profile, inode: int, when_ns: i
     if not versions.may_be_nameless(inode, when_ns):
         return False
     moments = moments_of(versions, profile)
-    if moments is None or inode not in moments.told:
-        return True
-    return moments.nameless_ns.get(inode, FOREVER) < when_ns
+    return moments is None or moments.may_have_happened(moments.nameless_ns, inode, when_ns)
 
 
 def may_be_removed(versions: Versions, profile: Profile, inode: int, before_ns: int) -> bool:
@@ -156,9 +158,7 @@ def may_be_removed(versions: Versions, profile: Profile, inode: int, before_ns: 
     if not versions.removals(inode, before_ns):
         return False
     moments = moments_of(versions, profile)
-    if moments is None or inode not in moments.told:
-        return True
-    return moments.removed_ns.get(inode, FOREVER) < before_ns
+    return moments is None or moments.may_have_happened(moments.removed_ns, inode, before_ns)
 
 
 def what_moved(versions: Versions, profile: Profile, rename: Event) -> tuple[int, int] | None:

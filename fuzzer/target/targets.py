@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzzer.errors import InputError
 from fuzzer.target.kernels import Kernel, find_kernel
@@ -47,30 +47,17 @@ def find_target(name: str) -> Target | None:
     kernel = find_kernel(kernel_name or kind)
     if kernel.kind != kind:
         raise InputError(f"{kernel.name} is a kernel for {kernel.kind}, not for {kind}")
-    switches = _switches(kernel, words)
-    if kind == "uml":
+    return replace(_machine(name, kernel), switches=_switches(kernel, words))
+
+
+def _machine(name: str, kernel: Kernel) -> Target:
+    if kernel.kind == "uml":
         # It has one CPU, so it is made faster by another guest, not by more memory or time.
         return Target(
-            name=name,
-            kernel=kernel,
-            cpus=1,
-            memory_mib=2048,
-            boot_s=180.0,
-            silent_s=400.0,
-            jobs=None,
-            switches=switches,
+            name=name, kernel=kernel, cpus=1, memory_mib=2048, boot_s=180.0, silent_s=400.0, jobs=None
         )
     # Emulated, it is 10 to 20 times slower than this machine, and two CPUs of it keep two of ours busy.
-    return Target(
-        name=name,
-        kernel=kernel,
-        cpus=2,
-        memory_mib=3072,
-        boot_s=400.0,
-        silent_s=2000.0,
-        jobs=1,
-        switches=switches,
-    )
+    return Target(name=name, kernel=kernel, cpus=2, memory_mib=3072, boot_s=400.0, silent_s=2000.0, jobs=1)
 
 
 def _switches(kernel: Kernel, words: list[str]) -> dict[str, str]:
