@@ -42,7 +42,7 @@ actor two
 def _powercut(*argv: str, cwd: Path) -> tuple[int, list[dict[str, object]], str]:
     """Run the command; its exit status, the JSON lines it printed, and what it said."""
     command = [sys.executable, "-m", "fuzzer", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=660, check=False, cwd=cwd)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -55,13 +55,11 @@ def test_a_planted_bug_is_minimized(fs: str, tmp_path: Path) -> None:
     assert status == ExitCode.FINDING, said
     found = [e for e in events if e["event"] == "finding" and "planted:lose-block" in str(e["bucket"])]
     status, (result,), said = _powercut(
-        "minimize", str(found[0]["id"]), "--time", "300s", "--json", cwd=tmp_path
+        "minimize", str(found[0]["id"]), "--time", "540s", "--json", cwd=tmp_path
     )
     assert status == ExitCode.FINDING, said
     (before, after), (first, last) = result["ops"], result["reproduced"]  # type: ignore[misc]
-    assert before == 15
-    if not result["done"]:
-        pytest.skip(f"this machine is too busy: {said}")
+    assert (before, result["done"]) == (15, True), said
     assert after <= 8, said  # 3 to 6 are usual: chance decides what is taken for needed
     rate = Rate(*first).value * 0.8
     assert decide(Rate(*last), rate, GIVE) is not False, "it shows more rarely than before"
