@@ -21,7 +21,7 @@ from fuzzer.kernel.process import run
 from fuzzer.kernel.procfs import loop_backing_files, mounts_under
 from fuzzer.kernel.recorder import Recorder, open_recorder
 from fuzzer.kernel.recorder.base import check_recorder
-from fuzzer.kernel.recorder.dm import DmRecorder, dm_recorder
+from fuzzer.kernel.recorder.dm import DmRecorder, _finish, dm_recorder
 from fuzzer.kernel.recorder.fuse import FuseRecorder, fuse_recorder
 from fuzzer.kernel.workarea import RunArea, run_area
 from fuzzer.writelog.format import Log, read_log
@@ -312,6 +312,14 @@ def test_dm_that_stopped_logging_is_an_error(
     ):
         write_blocks(recorded.device, 100)
     check_recorder(dm, area.path)
+
+
+def test_dm_log_without_a_super_is_an_error(tmp_path: Path) -> None:
+    """What is left if the target stopped before it wrote its super for the first time."""
+    log = tmp_path / "log"
+    log.write_bytes(bytes(64 << 10))
+    with pytest.raises(InfrastructureError, match="stopped logging: the log has nothing"):
+        _finish(log)
 
 
 def test_swallowed_flushes_fail_the_self_test(area: RunArea, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.errors import InfrastructureError, MissingCapabilityError
+from fuzzer.errors import InfrastructureError, InputError, MissingCapabilityError
 from fuzzer.kernel.loop import PrivateMinor, private_minor
 from fuzzer.kernel.mount import RELEASE_S
 from fuzzer.kernel.recorder.base import DelayedIO, check_recorder
@@ -24,6 +24,8 @@ from fuzzer.writelog.format import check_mark, read_log
 from fuzzer.writelog.model import SECTOR_BYTES
 
 DELAY_HINT = "record with --recorder fuse, or without the `delay:` line"
+
+_STOPPED_HINT = "the log is full or memory ran out"
 
 LOG_BYTES = 16 << 30
 """Size of the sparse log while it is written. The target stops logging at its end, which is an error."""
@@ -82,9 +84,7 @@ class DmRecorder:
         finally:
             self._control.remove(self._dm_name, RELEASE_S)
         if "logging_disabled" in status:
-            raise InfrastructureError(
-                f"dm-log-writes stopped logging (status {status})", hint="the log is full or memory ran out"
-            )
+            raise InfrastructureError(f"dm-log-writes stopped logging (status {status})", hint=_STOPPED_HINT)
 
     def abort(self) -> None:
         """Nothing to do: no process of ours stands between the file system and its image."""
@@ -105,10 +105,20 @@ def _node(major: int, minor: int) -> Iterator[str]:
 
 
 def _finish(log: Path) -> None:
-    """Cut the log to what was used. Its end mark is the last thing the target writes when removed."""
-    found = read_log(log)
-    if not found.is_complete:
-        raise InfrastructureError(f"the log of {len(found.entries)} entries has no end mark")
+    """Cut the log to what was used. Its end mark is the last thing the target writes when removed.
+
+    The target logs in a thread of its own, so it may have stopped only after its status was asked for;
+    a log that it never wrote its super to cannot even be read.
+    """
+    try:
+        found = read_log(log)
+    except InputError:
+        found = None  # Not raised from here: the error would hold on to the mapped log.
+    if found is None or not found.is_complete:
+        written = f"{len(found.entries)} entries" if found else "nothing that can be read"
+        raise InfrastructureError(
+            f"dm-log-writes stopped logging: the log has {written} and no end mark", hint=_STOPPED_HINT
+        )
     os.truncate(log, found.size_bytes)
 
 
