@@ -13,6 +13,7 @@ BTRFS_SOURCES = {
     "xattr": _FSYNC + "fstests generic/066, generic/489, generic/745",
     "name": "fstests generic/321, 322, 520: fsync of a file persists its names and new ancestors",
     "directory": "fstests generic/065, generic/348, generic/557: fsync of a directory persists its entries",
+    "unlinked": "fstests generic/764: a file that had no name left and was fsynced is gone",
     "new-directory": "fstests generic/785: fsync of a directory persists what is made in its new ones",
     "partner": "fstests generic/342, 376, 502, 526, 527: inodes that changed names with the synced one",
     "dsync": "open(2) O_DSYNC, pwritev2(2) RWF_DSYNC: the write returns when its data is on stable storage",

@@ -20,6 +20,7 @@ from fuzzer.writelog.crash import LIVE, Cut
 from oracles.changes import logs_itself
 from oracles.moments import may_be_nameless
 from oracles.profile import EVERYTHING, Order, Profile
+from oracles.unlinked import unlinked_for_good
 from oracles.versions import (
     UNKNOWN,
     NameKey,
@@ -236,6 +237,11 @@ def _add_names(floors: Floors) -> None:
     if floors.profile.fsync_names:
         for inode, sync in _reached(floors):
             add_existing(floors, inode, sync)
+        for event in unlinked_for_good(floors.versions, floors.cut):
+            change = (event.id, touched_names(event)[0])
+            if change not in floors.names:
+                floors.names[change] = event.id
+                floors.reasons[change] = "unlinked"
 
 
 def _add_name(floors: Floors, key: NameKey, version: NameVersion) -> None:

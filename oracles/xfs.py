@@ -15,6 +15,7 @@ XFS_SOURCES = {
     "xattr": _FSYNC + "fstests generic/066, generic/489, generic/745",
     "name": "fstests generic/321, generic/322, generic/520: the log is forced up to the inode's last change",
     "directory": "fstests generic/065, 348, 557: the log is forced up to the directory's last change",
+    "unlinked": "fstests generic/764: a file that had no name left and was fsynced is gone",
     "dsync": "open(2) O_DSYNC, pwritev2(2) RWF_DSYNC: the write returns when its data is on stable storage",
     "msync": "msync(2) MS_SYNC: the range is written and waited for",
     "not-lost": "rename(2) is atomic and a journalled transaction (xfs-delayed-logging-design.rst)",

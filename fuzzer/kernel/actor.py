@@ -118,7 +118,7 @@ def _run_ops(stage: Stage, number: int, ctx: Context, *, crowded: bool) -> None:
         if free_running and stage.shared.board.all_ended(counted):
             return
         ctx.start(sequence)
-        if run_op(ctx, op) and stage.on_durable and op.is_durability_point:
+        if run_op(ctx, op) and stage.on_durable and op.is_crash_point:
             stage.on_durable(ctx.op_id, ctx.end_ns)
         if crowded:
             # With more actors than CPUs one would run hundreds of ops until the next scheduler tick.

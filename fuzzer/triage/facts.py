@@ -17,7 +17,7 @@ import numpy as np
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
-from fuzzer.triage.namefacts import name_facts, named_since, relatives
+from fuzzer.triage.namefacts import name_facts, named_since, relatives, unlinked_facts
 from fuzzer.triage.sharefacts import share_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
@@ -143,6 +143,9 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from tail_facts(violation, op, evidence.versions, crash.cut)
     if op is not None and violation.rule == "size":
         yield "reserved", _reserved(op, evidence)
+    if op is not None and violation.rule == "xattr":
+        yield "sync-beside", _sync_beside(op, evidence)
+    yield from unlinked_facts(violation, evidence.versions, crash.cut)
     if violation.name or violation.kind == "lost-inode":
         yield from name_facts(violation, evidence.versions, crash.cut)
     if violation.kind in ("misplaced-data", "foreign-data"):
@@ -189,6 +192,12 @@ def _reserved(op: Event, evidence: Evidence) -> str:
     events = evidence.versions.history.events
     asked = (e for e in events if e.op.name == "fallocate" and e.op.text("mode").endswith("keep"))
     return "yes" if any(e.subject == op.subject and e.begin_ns < op.end_ns for e in asked) else "no"
+
+
+def _sync_beside(op: Event, evidence: Evidence) -> str:
+    """Whether a sync call, of whatever, ran beside the op (`yes`) and may have committed half of it."""
+    beside = (s for s in evidence.syncs if s.begin_ns < op.end_ns and s.end_ns > op.begin_ns)
+    return "yes" if any(beside) else "no"
 
 
 def _peers(sync: Event, evidence: Evidence) -> list[Event]:

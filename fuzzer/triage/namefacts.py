@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from fuzzer.state.history import Event
 from fuzzer.writelog.crash import Cut
 from oracles import Violation
+from oracles.changes import logs_itself
 from oracles.versions import NameKey, Versions, overlaps, touched_names
 
 
@@ -39,6 +41,18 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
     yield "last", _role(last, key)
     yield from _since_facts(last, versions, cut)
     yield "parent", "moved" if _parent_moved(key[0], versions, cut) else "stayed"
+
+
+def unlinked_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
+    """`unlinked`: the file of the violation was unlinked and then fsynced, and its directory had been
+    `logged` before in the same transaction, or `fresh` (else there is no such fact)."""
+    promised = versions.history.by_id.get(violation.op)
+    inode = violation.inode if not violation.name else promised.subject if promised else 0
+    before = (e for e in versions.name_events if e.succeeded and e.begin_ns < cut.invoked_before_ns)
+    synced = (e for e in before if e.op.name == "unlink" and e.subject == inode and logs_itself(e))
+    for event in islice(synced, 1):
+        logged = _parent_logged(event, event.directory, versions) == "yes"
+        yield "unlinked", "logged" if logged else "fresh"
 
 
 def _key(violation: Violation, versions: Versions) -> NameKey:

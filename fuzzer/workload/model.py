@@ -83,6 +83,12 @@ class Op:
         args = dict(self.args)
         return args.get("sync", "none") != "none" or args.get("msync") == "sync"
 
+    @property
+    def is_crash_point(self) -> bool:
+        """True if the power is to be cut after it returned: a durability point, or an unlink that fsyncs
+        what it unlinked, which is durable then if that has no other name."""
+        return self.is_durability_point or (self.name == "unlink" and self["fsync"] == "yes")
+
 
 def make_op(name: str, values: Mapping[str, Value] | None = None) -> Op:
     """Build an op from the table: fills defaults, KeyError for an unknown op or parameter.

@@ -95,7 +95,7 @@ def sync_points(entries: tuple[Entry, ...], history: History) -> list[int]:
     if not (_timed(entries) and history.events):
         return [e.index + 1 for e in entries if e.mark.startswith(SYNC_MARK_PREFIX)]
     done = [entry.done_ns for entry in entries]
-    syncs = [e for e in history.events if e.succeeded and e.op.is_durability_point]
+    syncs = [e for e in history.events if e.succeeded and e.op.is_crash_point]
     return [bisect_right(done, event.end_ns) for event in syncs]
 
 

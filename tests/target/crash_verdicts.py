@@ -93,7 +93,7 @@ def sync_calls(execution: Execution) -> list[Sync]:
     log = execution.log
     points = crash_points(log, execution.history, Points.FSYNC, log.start)
     returned = [cut_at(log.entries, point, execution.history).returned_before_ns for point in points]
-    events = [e for e in execution.history.events if e.succeeded and e.op.is_durability_point]
+    events = [e for e in execution.history.events if e.succeeded and e.op.is_crash_point]
     # A call that wrote nothing shares its point with the one before it where the log has times.
     places = [log.start, *(points[bisect_left(returned, event.end_ns + 1)] for event in events)]
     return [

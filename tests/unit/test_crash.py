@@ -274,7 +274,7 @@ def test_cut_of_a_timed_log() -> None:
 def test_a_sync_point_keeps_the_promise_of_its_call() -> None:
     log = parse_log("a0 f .m A1 f b2")
     for event in HISTORY.events:
-        if event.succeeded and event.op.is_durability_point:
+        if event.succeeded and event.op.is_crash_point:
             points = crash_points(log, HISTORY, Points.FSYNC)
             kept = [p for p in points if event.end_ns < cut_at(log.entries, p, HISTORY).returned_before_ns]
             assert kept

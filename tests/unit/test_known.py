@@ -346,6 +346,32 @@ def test_a_renamed_file_is_lost_beside_the_fsync_of_an_unlinked_one(beside: str,
     assert (label.violation.kind, label.known) == ("lost-inode", known)
 
 
+@pytest.mark.parametrize(("before", "known"), [("fsync .", "0023"), ("chmod . 700", "0024")])
+def test_a_file_is_back_after_it_was_unlinked_and_fsynced(before: str, known: str) -> None:
+    history = f"0-1 create a\n2-3 create b\n4-5 sync\n6-7 {before}\n8-9 unlink a fsync=yes"
+    label = file_under(Script(history), "btrfs", "a b")
+    assert (label.violation.kind, label.known) == ("resurrected-name", known)
+
+
+def test_what_was_fsynced_before_the_unlink_is_undone() -> None:
+    history = "0-1 create a\n2-3 sync\n4-5 fsync .\n6-7 chmod a 600\n8-9 fsync a\n10-20 unlink a fsync=yes"
+    script = Script(history)
+    tree = make_tree(script, "btrfs", "a", a=Has(mode=0o644))
+    violations = judge_case(script, "btrfs", tree, 15).violations
+    assert [v.kind for v in violations] == ["old-mode"]
+    evidence, crash = Evidence("btrfs", build_versions(script.history), None), Crash(Cut(15, 15), replay=True)
+    assert label(violations, evidence, crash, load_known()).known == "0023"
+
+
+@pytest.mark.parametrize(
+    ("first", "known"), [("5-20 fsync f", "0022"), ("5-20 fsync c", "0022"), ("5-20 chmod c 700", "")]
+)
+def test_an_attribute_is_not_logged_if_a_sync_call_ran_beside_it(first: str, known: str) -> None:
+    history = f"0-1 create f\n2-3 create c\n4-4 sync\n{first}\n7-14 setxattr f x\n24-30 fsync f"
+    label = file_under(Script(history), "xfs", "f c")
+    assert (label.violation.kind, label.known) == ("missing-xattr", known)
+
+
 # ------------------------------------------------------------------------ 0009: an evicted directory
 
 EVICTED = """1-2 mkdir A

@@ -49,6 +49,25 @@ NAMES = (
         (show("d e d/f e/g=d/f"),),
         (("names missing-name", show("e e/g=d/f")),),
     ),
+    Row(
+        "unlink of the only name, fsync of what has none: it is gone",
+        "1-2 create a\n3-4 sync\n5-6 unlink a fsync=yes",
+        (show(),),
+        (("names resurrected-name", show("a")),),
+    ),
+    Row(
+        "unlink of one of two names, fsync: nobody says so",
+        "1-2 create a\n3-4 link a b\n5-6 sync\n7-8 unlink a fsync=yes",
+        (show("b=a"),),
+        (("names missing-name", show()), ("names missing-name", show("a"))),
+        unordered=(show("a b=a"),),
+    ),
+    Row(
+        "unlink beside a rename to the name, fsync: whose name it was is open",
+        "1-2 create a\n3-4 create b\n5-6 sync\n7-20 rename b a\n8-19 unlink a fsync=yes",
+        (show("a b"), show("a=b"), show()),
+        (("names name-from-nowhere", show("a b c=a")),),
+    ),
     Row("symlink, fsync directory", "1-2 symlink t s\n3-4 fsync .", (show("s"),), (
         ("names missing-name", show()),
         ("names wrong-target", show("s", s=Has(target=""))),
