@@ -45,14 +45,27 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
 
 def unlinked_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
     """`unlinked`: the file of the violation was unlinked and then fsynced, and its directory had been
-    `logged` before in the same transaction, or `fresh` (else there is no such fact)."""
+    `logged` before in the same transaction, or is `fresh` (else there is no such fact)."""
     promised = versions.history.by_id.get(violation.op)
     inode = violation.inode if not violation.name else promised.subject if promised else 0
     before = (e for e in versions.name_events if e.succeeded and e.begin_ns < cut.invoked_before_ns)
     synced = (e for e in before if e.op.name == "unlink" and e.subject == inode and logs_itself(e))
     for event in islice(synced, 1):
-        logged = _parent_logged(event, event.directory, versions) == "yes"
-        yield "unlinked", "logged" if logged else "fresh"
+        yield "unlinked", "logged" if _directory_logged(event, versions) else "fresh"
+
+
+def _directory_logged(unlink: Event, versions: Versions) -> bool:
+    """Whether an fsync of the directory or of a file that got or lost a name there, which logs it as well,
+    ran between the last whole commit and the unlink."""
+    events = [e for e in versions.history.events if e.succeeded and e.begin_ns < unlink.end_ns]
+    commits = (e.begin_ns for e in events if e.op.name in ("sync", "syncfs") and e.end_ns < unlink.begin_ns)
+    since = max(commits, default=0)
+    changed = {e.subject for e in versions.name_events if unlink.directory in (e.directory, e.directory2)} - {
+        unlink.subject
+    }
+    logged = {unlink.directory, *changed}
+    calls = (e for e in events if e.op.name == "fsync" and e.end_ns >= since)
+    return any(call.subject in logged for call in calls)
 
 
 def _key(violation: Violation, versions: Versions) -> NameKey:
