@@ -130,17 +130,21 @@ def _renamed_beside(inode: int, directory: int, versions: Versions) -> bool:
 
 
 def _parent_logged(change: Event, directory: int, versions: Versions) -> str:
-    """Whether an fsync may have logged the directory in the transaction the change is part of."""
+    """Whether an fsync may have logged the directory in the transaction the change is part of: one of its
+    own, or of a file that had lost a name there, or `sibling`."""
     events = [e for e in versions.history.events if e.succeeded]
     calls = [e for e in events if e.op.name in ("sync", "syncfs") and e.end_ns < change.begin_ns]
     since = max((e.begin_ns for e in calls), default=0)
-    syncs = [e for e in events if e.op.name == "fsync" and e.end_ns >= since]
-    if any(e.subject == directory and e.begin_ns < change.end_ns for e in syncs):
+    syncs = [e for e in events if (e.op.name == "fsync" or logs_itself(e)) and e.end_ns >= since]
+    earlier = [e for e in events if e.begin_ns < change.end_ns and e is not change]
+    removed = {e.subject: e.begin_ns for e in earlier if e.op.name == "unlink" and e.directory == directory}
+    before = [e for e in syncs if e in earlier]
+    if any(e.subject == directory or removed.get(e.subject, e.end_ns) <= e.begin_ns for e in before):
         return "yes"
     moved = {
         e.subject: e.begin_ns
-        for e in events
-        if e.op.name == "rename" and directory in (e.directory, e.directory2) and e.begin_ns < change.end_ns
+        for e in earlier
+        if e.op.name == "rename" and directory in (e.directory, e.directory2)
     }
     beside = [e for e in syncs if e.subject != change.subject and e.end_ns >= change.begin_ns]
     return "sibling" if any(moved.get(e.subject, e.end_ns) < e.begin_ns for e in beside) else "no"

@@ -307,10 +307,16 @@ def test_an_unlinked_name_is_back_only_if_its_directory_moved() -> None:
     )
 
 
-@pytest.mark.parametrize(("before", "known"), [("fsync .", "0017"), ("chmod . 700", "")])
+@pytest.mark.parametrize(
+    ("before", "known"),
+    [("fsync .", "0017"), ("unlink c fsync=yes", "0017"), ("unlink c", ""), ("chmod . 700", "")],
+)
 def test_an_unlinked_name_is_back_only_if_its_directory_was_logged(before: str, known: str) -> None:
-    history = f"0-1 mkdir e\n2-3 create b\n4-5 link b e/a\n6-7 sync\n8-9 {before}\n10-11 unlink b\n"
-    label = file_under(Script(history + "12-13 fsync e/a"), "btrfs", "b e e/a=b")
+    history = (
+        f"0-1 mkdir e\n2-3 create b\n4-5 link b e/a\n0-2 create c\n6-7 sync\n8-9 {before}\n10-11 unlink b\n"
+    )
+    names = "b e e/a=b" if before.startswith("unlink") else "b c e e/a=b"
+    label = file_under(Script(history + "12-13 fsync e/a"), "btrfs", names)
     assert (label.violation.kind, label.known) == ("resurrected-name", known)
 
 
