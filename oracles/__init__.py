@@ -39,9 +39,10 @@ from oracles.case import Case, Rule, Tally
 from oracles.contract import CONTRACTS, MAX_CONTRACT_BYTES, OWN, parse_contract, profile_for
 from oracles.floors import compute_floors
 from oracles.profile import PROFILES, Profile
+from oracles.races import build_versions
 from oracles.related import add_related
 from oracles.verdict import Judgement, Outcome, Violation
-from oracles.versions import Versions, build_versions
+from oracles.versions import Versions
 
 RULES: tuple[Rule, ...] = (
     *mountable.RULES,

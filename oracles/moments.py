@@ -69,10 +69,11 @@ class Moments:
 
 
 @dataclass(slots=True)
-class _Step:
-    """An op that was carried out."""
+class Step:
+    """An op that was carried out, after those of `done`."""
 
     event: Event
+    done: tuple[int, ...]
     before: Names
     changes: Changes
     after: _Node
@@ -95,33 +96,21 @@ class _Node:
 
 def find_moments(versions: Versions, profile: Profile) -> Moments | None:
     """All moments of the history; None if there are too many, or it is not one that can be followed."""
-    walk = _Walk(versions, profile)
-    for event in versions.name_events:
-        if event.op.name == "link" and event.subject not in walk.told:
-            return None
-        if leaves_whiteout(event, touched_names(event)[0]):
-            return None  # whether it left one depends on what it met
-    levels = walk.levels()
-    if levels is None:
+    walk = Walk(versions, profile)
+    nodes = walk.follow()
+    if nodes is None:
         return None
     moments = Moments(frozenset(walk.told))
-    for level in reversed(levels):
-        for node in level:
-            node.kept_ns = (
-                FOREVER
-                if node.until_ns == FOREVER
-                else max((min(forced_ns, after.kept_ns) for forced_ns, after in node.after), default=-1)
-            )
-            if node.kept_ns >= 0:
-                moment = Moment(node.changed, node.until_ns, node.kept_ns)
-                moments.by_names[_digest(node.names, moments.told)].append(moment)
+    for node in nodes:
+        moment = Moment(node.changed, node.until_ns, node.kept_ns)
+        moments.by_names[_digest(node.names, moments.told)].append(moment)
     _add_steps(moments, walk.steps)
     return moments if moments.by_names else None
 
 
-def _add_steps(moments: Moments, steps: list[_Step]) -> None:
+def _add_steps(moments: Moments, steps: list[Step]) -> None:
     """Note what the ops did that lead to where the history ended."""
-    for step in (step for step in steps if step.after.kept_ns >= 0):
+    for step in steps:
         event, renames = step.event, step.event.op.name == "rename"
         if renames:
             one, two = (step.before.get(key, 0) for key in touched_names(event))
@@ -173,15 +162,40 @@ def what_moved(versions: Versions, profile: Profile, rename: Event) -> tuple[int
     return next(iter(found))
 
 
-class _Walk:
-    """Follows a history from no names at all to its end."""
+class Walk:
+    """Follows a history from no names at all to its end, in all orders in which that can be reached.
+
+    `told` are the inodes of which it is known which op made them, `steps` what was done on the way.
+    """
 
     def __init__(self, versions: Versions, profile: Profile) -> None:
+        self._versions = versions
         self._work = _lanes(sorted((*versions.name_events, *versions.idle), key=lambda e: e.begin_ns))
         self._made = {e.id: self._birth(versions, e, n) for n, e in enumerate(versions.name_events)}
         self.told = {inode for inode in self._made.values() if inode > 0}
         self._calls = _Calls(versions, profile)
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
+
+    def follow(self) -> list[_Node] | None:
+        """The nodes, last ones first; None if there are too many, or the history cannot be followed."""
+        for event in self._versions.name_events:
+            if event.op.name == "link" and event.subject not in self.told:
+                return None
+            if leaves_whiteout(event, touched_names(event)[0]):
+                return None  # whether it left one depends on what it met
+        levels = self._levels()
+        if levels is None:
+            return None
+        nodes = [node for level in reversed(levels) for node in level]
+        for node in nodes:
+            further = (min(forced_ns, after.kept_ns) for forced_ns, after in node.after)
+            node.kept_ns = FOREVER if node.until_ns == FOREVER else max(further, default=-1)
+        self.steps = [step for step in self.steps if step.after.kept_ns >= 0]
+        return [node for node in nodes if node.kept_ns >= 0]
+
+    def places(self) -> dict[int, tuple[int, int]]:
+        """Where each op is in the `done` of a step: in it if the number at the first is over the second."""
+        return {op.id: (row, n) for row, ops in enumerate(self._work) for n, op in enumerate(ops)}
 
     def _birth(self, versions: Versions, event: Event, number: int) -> int:
         """The inode the op made; below `UNKNOWN` if nobody was told; 0: it makes none."""
@@ -190,7 +204,7 @@ class _Walk:
         told = event.op.name in ("create", "tmplink") or event.id not in versions.raced
         return event.subject if event.subject and told else UNKNOWN - 1 - number
 
-    def levels(self) -> list[list[_Node]] | None:
+    def _levels(self) -> list[list[_Node]] | None:
         """Nodes by how many ops are in them; None: too many."""
         start = (0,) * len(self._work)
         level, levels, count = [_Node(start, {}, (-1, 0), (-1, 0), self._until(start))], [], 0
@@ -227,7 +241,7 @@ class _Walk:
             after.changed = min(after.changed, changed)
             forced_ns = self._calls.forced_ns(event, node.names, changes)
             node.after.append((forced_ns, after))
-            self.steps.append(_Step(event, node.names, changes, after))
+            self.steps.append(Step(event, node.done, node.names, changes, after))
 
     def _changes(self, names: Names, event: Event) -> Changes | None:
         """What the op did to these names; None: it cannot have worked."""

@@ -41,11 +41,11 @@ def check_names(case: Case) -> Iterator[Violation]:
 
 def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
     seen = look(case, key, found)
-    if any(begin_end[1] >= seen.floor for begin_end in seen.by) or (seen.newest is None and found == 0):
+    if seen.by:
         return
     yield Violation(
         rule="names",
-        kind=_kind(found, seen.newest, bool(seen.by)),
+        kind=_kind(found, seen.newest, bool(seen.givers) or found == 0),
         subject=called(case, key),
         promised=_promise(case, seen.newest, seen.sync),
         found=f"it names {_what(case, found)}",
@@ -62,14 +62,14 @@ def _check_name(case: Case, key: NameKey, found: int) -> Iterator[Violation]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What explains a name: [begin, end] of the ops that may have left it so, and its floor."""
+    """What explains a name: `by` are [begin, end] of the ops that may have left it so, `givers`, as far as
+    they are not older than `newest`, what a call `sync` made durable of it."""
 
     by: tuple[tuple[int, int], ...]
-    floor: int
     newest: NameVersion | None
     sync: int
     givers: tuple[Event, ...]
-    """The ops that may have left it so, in order of their start."""
+    """In order of their start."""
 
 
 def look(case: Case, key: NameKey, found: int) -> Look:
@@ -78,12 +78,12 @@ def look(case: Case, key: NameKey, found: int) -> Look:
         (v, sync) for v in versions if v.sure and (sync := case.floors.name_sync(key, v, found)) is not None
     ]
     newest, sync = max(durable, key=lambda pair: pair[0].event.begin_ns, default=(None, 0))
-    givers = [v.event for v in versions if _explains(case, key, v, found)]
-    by = [(event.begin_ns, event.end_ns) for event in givers]
-    if found == 0:
+    givers = tuple(v.event for v in versions if _explains(case, key, v, found))
+    late = [e for e in givers if newest is None or not case.versions.precedes(e, newest.event)]
+    by = [(event.begin_ns, event.end_ns) for event in late]
+    if found == 0 and newest is None:
         by.append((BEFORE, BEFORE))
-    floor = newest.event.begin_ns if newest else 0
-    return Look(tuple(by), floor, newest, sync, tuple(givers))
+    return Look(tuple(by), newest, sync, givers)
 
 
 def name_makers(case: Case) -> Iterator[list[Event]]:
@@ -92,7 +92,8 @@ def name_makers(case: Case) -> Iterator[list[Event]]:
     for key in {*case.versions.names, *present}:
         seen = look(case, key, present.get(key, 0))
         if not case.versions.is_opaque(key[0]) and (seen.newest or key in present):
-            yield [event for event in seen.givers if event.end_ns >= seen.floor]
+            newest = seen.newest
+            yield [e for e in seen.givers if newest is None or not case.versions.precedes(e, newest.event)]
 
 
 def _explains(case: Case, key: NameKey, version: NameVersion, found: int) -> bool:

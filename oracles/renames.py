@@ -69,7 +69,7 @@ def _otherwise(case: Case, rename: Event, moved: int, subject: int) -> bool:
             ):
                 yield v
 
-    at_old = any(v.event.end_ns >= rename.begin_ns for v in others(old))
+    at_old = any(not case.versions.precedes(v.event, rename) for v in others(old))
     return at_old or any(True for _ in others(new))
 
 
@@ -111,7 +111,7 @@ def check_rename_whole(case: Case) -> Iterator[Violation]:
     times: dict[NameKey, list[int]] = {}
     for key in {key for pair in pairs for key in (pair.one, pair.two)}:
         seen = look(case, key, case.tree.entries.get(key, 0))
-        times[key] = sorted({begin for begin, end in seen.by if end >= seen.floor or seen.newest is None})
+        times[key] = sorted({begin for begin, _ in seen.by})
     changed = True
     while changed:
         changed = False

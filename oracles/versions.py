@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,24 @@ class NameVersion:
     sure: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Namespace ops that overlapped on a name, of which it is known how they came out.
+
+    `ordered` are pairs of ids: the first of the two came first. `events` are the ops with the inodes they
+    worked on, begun not before what came before them. `never` had no effect; `open` are ids of those that
+    may have worked on several inodes.
+    """
+
+    ordered: frozenset[tuple[int, int]] = frozenset()
+    events: Mapping[int, Event] = field(default_factory=dict)
+    never: frozenset[int] = frozenset()
+    open: frozenset[int] = frozenset()
+
+
+NOTHING_SETTLED = Settled()
+
+
 @dataclass(slots=True)
 class Versions:
     """All versions of all objects of one history."""
@@ -77,6 +95,8 @@ class Versions:
     """Per inode: the namespace ops that succeeded and certainly changed it, itself or as a directory."""
     unnamed_ns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
+    settled: Settled = field(default_factory=lambda: NOTHING_SETTLED)
+    """What was found out about ops that overlapped (`races.py`)."""
     moved: dict[tuple[int, NameKey], frozenset[int]] = field(default_factory=dict)
     """Answers of `bindings.py`, kept for the next crash of this history."""
     moments: dict[str, Moments | None] = field(default_factory=dict)
@@ -89,6 +109,10 @@ class Versions:
     """True if some directory may have given its group to what was made in it (S_ISGID, inode(7))."""
     subvolumes: bool = False
     """True if the history makes or deletes btrfs subvolumes."""
+
+    def precedes(self, one: Event, two: Event) -> bool:
+        """True if `one` surely came before `two`."""
+        return one.end_ns < two.begin_ns or (one.id, two.id) in self.settled.ordered
 
     def is_opaque(self, inode: int) -> bool:
         """True if the inode is in a subvolume, or is its root: only the subvolume's own name is judged.
@@ -140,10 +164,13 @@ class Versions:
         return f"{'|'.join(sorted(set(names))) or 'unnamed'} (inode {format_inode(inode)})"
 
 
-def build_versions(history: History, commits: Commits | None = None) -> Versions:
+def read_versions(
+    history: History, commits: Commits | None = None, settled: Settled = NOTHING_SETTLED
+) -> Versions:
     """Read all versions off a history. `commits` are those of the log, None where it does not tell."""
     versions = Versions(
         history,
+        settled=settled,
         commits=commits,
         in_place=any(e.op.name == "chattr" and e.op["flag"] == "nocow" for e in history.events),
         inherits_group=any(_sets_group_bit(event) for event in history.events),
@@ -153,11 +180,12 @@ def build_versions(history: History, commits: Commits | None = None) -> Versions
     root.born = None
     for event in history.events:
         if event.op.name in _NAME_OPS:
-            if not event.failed and not versions.is_opaque(event.directory):
+            if not event.failed and not versions.is_opaque(event.directory) and event.id not in settled.never:
                 found = versions.idle if _is_idle(event) else versions.name_events
-                found.append(event)
+                found.append(settled.events.get(event.id, event))
         elif event.subject and may_have_changed(event) and not versions.is_opaque(event.subject):
             add_inode_version(versions.file(event.subject), event)
+    versions.name_events.sort(key=lambda e: e.begin_ns)
     _find_races(versions)
     for event in versions.name_events:
         _NAME_OPS[event.op.name](versions, event)
@@ -172,6 +200,7 @@ def _sets_group_bit(event: Event) -> bool:
 
 def _find_races(versions: Versions) -> None:
     touching: dict[NameKey, list[Event]] = defaultdict(list)
+    versions.raced |= versions.settled.open
     for event in versions.name_events:
         for key in set(touched_names(event)):
             touching[key].append(event)
@@ -185,15 +214,16 @@ def _find_races(versions: Versions) -> None:
 
 
 def _raced_in(versions: Versions, group: list[Event]) -> Iterator[Event]:
-    """The ops on one name, in order of their start, that an earlier one overlapped; notes both."""
-    latest = group[0]
-    for event in group[1:]:
-        # An op that any earlier one overlaps is overlapped by the one of them that ends last; an op that
-        # overlaps any later one overlaps the next.
-        if overlaps(latest, event):
-            versions.raced |= {latest.id, event.id}
+    """The ops on one name, in order of their start, that an earlier one overlapped and may have come
+    after; notes both."""
+    running: list[Event] = []
+    for event in group:
+        running = [e for e in running if e.end_ns >= event.begin_ns]
+        raced = [e.id for e in running if not versions.precedes(e, event)]
+        if raced:
+            versions.raced |= {event.id, *raced}
             yield event
-        latest = max(latest, event, key=lambda e: e.end_ns)
+        running.append(event)
 
 
 def _does_nothing(event: Event) -> bool:

@@ -35,7 +35,7 @@ from fuzzer.writelog.image import Image
 from fuzzer.writelog.joined import RunLog
 from oracles import Judgement, Violation
 from oracles.kernel_log import title
-from oracles.versions import build_versions
+from oracles.races import build_versions
 
 PROGRAM = "fuzzer.campaign.inguest"
 LOST = 72

@@ -19,7 +19,8 @@ from fuzzer.writelog.fate import Fate, entry_fates
 from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import SYNC_MARK_PREFIX, Entry
 from fuzzer.writelog.superblock import btrfs_commits
-from oracles.versions import Versions, build_versions
+from oracles.races import build_versions
+from oracles.versions import Versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ def name_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[t
     """`promised`, `shown`, `last`: how the name got the binding it should have, the one it has, and the
     one it had last before the crash. `left`: how the promised file left the name again.
 
-    `synced-since`: which files sync calls that returned after that last change were of. `parent-logged`:
-    the name's directory was fsynced between the last whole commit and the promised change (`yes`), or a
-    file renamed in it was, which logs it too, after the change began (`sibling`). `synced`: the call that
-    promised was of the file itself (`self`), of one that was renamed and had this name before (`former`),
-    or of another (`other`). `renamed-beside`: an fsync of a file that had lost a name in the same
-    directory, which logs that, overlapped a rename of the promised file there.
+    `*-since`: which sync calls came after that last change. `parent-logged`: the name's directory was
+    fsynced between the last whole commit and the promised change, or a file that had lost a name there
+    (`yes`), or a file renamed in it was, which logs it too, after the change began (`sibling`). `synced`:
+    the call that promised was of the file itself (`self`), of one that was renamed and had this name
+    before (`former`), or of another (`other`). `renamed-beside`: an fsync of a file that had lost a name in
+    the same directory, which logs that, overlapped a rename of the promised file there.
     """
     key = _key(violation, versions)
     found = [v.event for v in versions.names.get(key, ()) if v.event.begin_ns < cut.invoked_before_ns]
@@ -97,18 +97,14 @@ def _role(event: Event, key: NameKey) -> str:
 
 
 def _since_facts(last: Event, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
-    """Was there a sync call after the name's last change, and one of the file that was replaced by it
-    or whose name was removed?"""
-    calls = [
-        event
-        for event in versions.history.events
-        if event.op.is_durability_point
-        and event.succeeded
-        and last.begin_ns <= event.end_ns < cut.returned_before_ns
-    ]
+    """Was there a sync call after the name's last change, be it under way at the crash, and one that had
+    returned of the file that was replaced by it or whose name was removed?"""
+    syncs = [e for e in versions.history.events if e.op.is_durability_point and last.begin_ns <= e.end_ns]
+    begun = any(e.begin_ns < cut.invoked_before_ns for e in syncs)
+    calls = [e for e in syncs if e.succeeded and e.end_ns < cut.returned_before_ns]
     whole = any(e.op.name in ("sync", "syncfs") and e.begin_ns >= last.end_ns for e in calls)
     yield "commit-since", "yes" if whole else "no"
-    yield "sync-since", "yes" if calls else "no"
+    yield "sync-since", "yes" if begun else "no"
     gone = last.other if last.op.name == "rename" else last.subject
     yield "gone-synced-since", "yes" if gone and any(e.subject == gone for e in calls) else "no"
     later = [event for event in calls if event.begin_ns >= last.begin_ns]
@@ -136,7 +132,7 @@ def _parent_logged(change: Event, directory: int, versions: Versions) -> str:
     calls = [e for e in events if e.op.name in ("sync", "syncfs") and e.end_ns < change.begin_ns]
     since = max((e.begin_ns for e in calls), default=0)
     syncs = [e for e in events if (e.op.name == "fsync" or logs_itself(e)) and e.end_ns >= since]
-    earlier = [e for e in events if e.begin_ns < change.end_ns and e is not change]
+    earlier = [e for e in events if e.begin_ns < change.end_ns and e.id != change.id]
     removed = {e.subject: e.begin_ns for e in earlier if e.op.name == "unlink" and e.directory == directory}
     before = [e for e in syncs if e in earlier]
     if any(e.subject == directory or removed.get(e.subject, e.end_ns) <= e.begin_ns for e in before):

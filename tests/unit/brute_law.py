@@ -31,7 +31,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import product
+from itertools import accumulate, product
 
 from brute_history import BLOCK, NAME_OPS, PATHS, SUB, Key, Tiny, key_of, name_changes
 
@@ -204,10 +204,11 @@ class Law:
         number: int,
         sync: Event,
     ) -> bool:
-        """True if what the op bound is there until the call ends."""
+        """True if what the op bound is there until the call ends. An op comes after all before it began."""
         bound = key_of(order[number], "path" if order[number].op.name == "create" else "to")
-        later = zip(order[number + 1 :], effects[number + 1 :], strict=True)
-        return not any(e.begin_ns < sync.end_ns and bound in {k for k, _, _ in fx} for e, fx in later)
+        began = list(accumulate((e.begin_ns for e in order), max))
+        later = zip(began[number + 1 :], effects[number + 1 :], strict=True)
+        return not any(at < sync.end_ns and bound in {k for k, _, _ in fx} for at, fx in later)
 
     def _may_be_removed(self, inode: int) -> bool:
         return any(

@@ -50,6 +50,18 @@ NAMES = (
         (("names missing-name", show("e e/g=d/f")),),
     ),
     Row(
+        "a create beside an unlink worked, so it came second",
+        "1-2 create a\n3-4 sync\n6-7 unlink a\n5-9 create a as=n\n10-11 fsync a",
+        (show("a=n"),),
+        (("names old-binding", show("a")), ("names missing-name", show())),
+    ),
+    Row(
+        "of two creates and two unlinks that overlap any may have been last",
+        "1-2 create a\n3-4 sync\n5-30 unlink a\n6-31 create a as=n\n7-32 unlink a\n8-33 create a as=m",
+        (show("a"), show("a=n"), show("a=m"), show()),
+        (("names name-from-nowhere|names old-binding", show("c=a")),),
+    ),
+    Row(
         "unlink of the only name, fsync of what has none: it is gone",
         "1-2 create a\n3-4 sync\n5-6 unlink a fsync=yes",
         (show(),),

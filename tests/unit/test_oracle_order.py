@@ -130,7 +130,7 @@ ROWS = (
         (
             ("order never-so|names lost-inode", show()),
             ("order never-so|names rename-both", show("b=a c=a")),
-            ("order never-so|names rename-both", show("a c=a")),
+            ("names half-rename|order half-rename", show("a c=a")),
         ),
     ),
     Row(
