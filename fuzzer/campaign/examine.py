@@ -103,7 +103,7 @@ def _examine_live(examiner: Examiner, execution: Execution, profile: Profile, ev
 
 def _evidence(execution: Execution) -> Evidence:
     versions = build_versions(execution.history, btrfs_commits(execution.log))
-    return Evidence(execution.workload.fs, versions, execution.log)
+    return Evidence(execution.workload.fs, versions, execution.log, execution.without)
 
 
 def _is_turn(workload: Workload, every: int) -> bool:

@@ -22,6 +22,7 @@ from fuzzer.kernel.walk import walk
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import MORE_VIEWS, View
+from fuzzer.target.guest import switched_on
 from fuzzer.workload.model import Workload
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.image import Image
@@ -43,7 +44,7 @@ class Execution:
     """One run of a workload: what happened, what was written, and what the mount showed at its end.
 
     `live` is what programs see then, with the kernel's lines of the whole run; `views` are other looks
-    at the same file system.
+    at the same file system. `without` names the known bugs that were switched on (`switched_on`).
     """
 
     workload: Workload
@@ -52,6 +53,7 @@ class Execution:
     log: RunLog
     live: Recovery
     views: tuple[tuple[View, Recovery], ...] = ()
+    without: str = ""
 
 
 def execute(
@@ -83,7 +85,7 @@ def execute(
             log = join_logs(fresh.log, read_log(lane.log, mapped=False))
     (_, first), *others = seen
     live = replace(first, kernel_log=tuple(lines))
-    return Execution(workload, history, fresh.image, log, live, tuple(others))
+    return Execution(workload, history, fresh.image, log, live, tuple(others), switched_on())
 
 
 def _delayed(workload: Workload) -> DelayedIO | None:

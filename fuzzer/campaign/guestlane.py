@@ -129,7 +129,8 @@ def _save_lost(
     execution, place = _load(queue)
     lines = tuple(console.splitlines())
     violation = _violation(str(error), lines)
-    evidence = Evidence(execution.workload.fs, build_versions(History(())), None)
+    without = options.target.bugs if options.target else ""
+    evidence = Evidence(execution.workload.fs, build_versions(History(())), None, without)
     named = label([violation], evidence, Crash(LIVE, kernel_log=lines), load_known())
     forbidden = Forbidden(
         place.state,

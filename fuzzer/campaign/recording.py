@@ -31,7 +31,7 @@ def save_recording(directory: Path, execution: Execution) -> None:
     # The clock tick of an emulated machine comes as late as that machine is kept waiting, and times of
     # files with it: nothing can be said of them.
     history = replace(execution.history, realtime_ns=0)
-    rest = (execution.workload, history, execution.live, execution.views)
+    rest = (execution.workload, history, execution.live, execution.views, execution.without)
     (draft / _REST).write_bytes(pickle.dumps(rest))
     (draft / _HITS).write_text(json.dumps(read_hits()))
     draft.rename(directory)
@@ -41,8 +41,8 @@ def load_recording(directory: Path) -> Execution:
     """Inverse of `save_recording`, for the same powercut. Only what a guest of ours wrote is to be trusted
     so far: it was running the same program with the same rights."""
     log = split_log(read_log(directory / _LOG, mapped=False))
-    workload, history, live, views = pickle.loads((directory / _REST).read_bytes())
-    return Execution(workload, history, base_image(log, workload.size), log, live, views)
+    workload, history, live, views, without = pickle.loads((directory / _REST).read_bytes())
+    return Execution(workload, history, base_image(log, workload.size), log, live, views, without)
 
 
 def load_hits(directory: Path) -> dict[str, int]:

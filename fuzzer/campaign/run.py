@@ -89,7 +89,8 @@ def recheck(lane: Lane, saved: Saved) -> Forbidden | None:
     if log is None or saved.state is None:
         return None
     base = base_image(log, saved.workload.size)
-    execution = Execution(saved.workload, saved.history, base, log, Recovery())
+    without = saved.finding.facts.get("without", "")
+    execution = Execution(saved.workload, saved.history, base, log, Recovery(), without=without)
     faults = faults_for(execution, parse_plan(saved.finding.points), saved.finding.canary)
     recoveries = load_recoveries(saved.directory, lane.directory)
     return examine_one(lane, execution, saved.state, faults, recoveries, saved.finding.contract)

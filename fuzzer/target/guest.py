@@ -176,6 +176,13 @@ def _set_switches(wanted: dict[str, str]) -> list[str]:
     return sorted(set(wanted) - set(parameters))
 
 
+def switched_on() -> str:
+    """The known bugs that are on in the running kernel, in the workloads' spelling, joined by `+`."""
+    parameters = _parameters()
+    bugs = sorted(name for name in parameters if f"{name}-hits" in parameters)
+    return "+".join(name for name in bugs if parameters[name].read_text().strip() == "Y")
+
+
 def read_hits() -> dict[str, int]:
     """The counters of the known bugs of the running kernel, in the workloads' spelling."""
     return {

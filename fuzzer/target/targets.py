@@ -28,6 +28,11 @@ class Target:
     switches: Mapping[str, str] = field(default_factory=dict)
     """Known bugs to have on, and parameters of theirs: name to value."""
 
+    @property
+    def bugs(self) -> str:
+        """The known bugs it has on, as `switched_on` tells in the guest."""
+        return "+".join(sorted(bug for bug in self.kernel.bugs if self.switches.get(bug, "0") != "0"))
+
     def plan(self) -> Plan:
         """How to boot one."""
         return self.kernel.plan(cpus=self.cpus, memory_mib=self.memory_mib)

@@ -23,7 +23,10 @@ _NEEDED = ("finding.md", "repro.workload")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `seen` is (k, n): in k of n runs; n = 0: no run was kept, its line stays as it is."""
+    """One line. `seen` is (k, n): in k of n runs; n = 0: no run was kept, its line stays as it is.
+
+    `without` is the fix that had been taken out of the kernel, if its bug was switched on.
+    """
 
     number: str
     directory: str
@@ -31,16 +34,18 @@ class Entry:
     title: str
     kernel: str = ""
     seen: tuple[int, int] = (0, 0)
+    without: str = ""
 
     def row(self) -> str:
         k, n = self.seen
         kernel = ".".join(self.kernel.split("-")[0].split(".")[:2])
+        kernel += f" without {self.without}" if self.without else ""
         return f"| [{self.number}]({self.directory}) | {self.fs} | {self.title} | {kernel} | {k}/{n} |"
 
 
 def entries(directory: Path, known: Sequence[Known]) -> Iterator[Entry]:
     """The reviewed findings in order. InputError names the one that is not whole, or not in known.toml."""
-    titles = {bug.id: bug.title for bug in known}
+    bugs = {bug.id: bug for bug in known}
     for place in sorted(path for path in directory.iterdir() if path.is_dir()):
         match = _ENTRY.fullmatch(place.name)
         if match is None:
@@ -49,12 +54,13 @@ def entries(directory: Path, known: Sequence[Known]) -> Iterator[Entry]:
             if not (place / name).exists():
                 raise InputError(f"there is no {name}", place=str(place))
         number, fs = match.groups()
-        if number not in titles:
+        if number not in bugs:
             raise InputError(f"no bug {number} in known.toml", place=str(place))
-        entry = Entry(number, place.name, fs, titles[number])
+        entry = Entry(number, place.name, fs, bugs[number].title)
         if (place / "finding.json").exists():
             facts = load_facts(place)
-            entry = replace(entry, kernel=facts.kernel, seen=facts.reproduced)
+            without = bugs[number].fix if "without" in facts.facts else ""
+            entry = replace(entry, kernel=facts.kernel, seen=facts.reproduced, without=without)
         yield entry
 
 

@@ -18,6 +18,7 @@ from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
 from fuzzer.triage.namefacts import name_facts, named_since, relatives, unlinked_facts
+from fuzzer.triage.racefacts import race_facts
 from fuzzer.triage.sharefacts import share_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
@@ -67,12 +68,13 @@ def _xfs_commits(entries: Sequence[Entry]) -> Iterator[Span]:
 class Evidence:
     """The records of one run on file system `fs` that facts are read off.
 
-    `log` is None where it was not kept.
+    `log` is None where it was not kept. `without` are the known bugs that were switched on in the kernel.
     """
 
     fs: str
     versions: Versions
     log: RunLog | None
+    without: str = ""
     syncs: tuple[Event, ...] = field(init=False)
     flushes: tuple[Span, ...] = field(init=False)
     commits: tuple[Span, ...] = field(init=False)
@@ -119,6 +121,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "replay", "yes" if crash.replay else "no"
     if crash.view:
         yield "view", crash.view
+    if evidence.without:
+        yield "without", evidence.without
     if violation.rule == "kernel-log":
         yield from _trace_facts(crash.kernel_log)
     if violation.rule == "fsck":
@@ -135,6 +139,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
     if sync is not None and evidence.timed and sync.returned:
         yield "commit", _commit(op, sync, evidence)
         yield "settled", _settled(op, sync, evidence)
+    if op is not None and violation.rule == "data":
+        yield from race_facts(violation, op, sync, evidence.versions)
     if op is not None and sync is not None and violation.rule == "data":
         yield from _data_facts(violation, op, sync, evidence)
     if sync is not None and violation.rule in ("mode", "owner", "times"):

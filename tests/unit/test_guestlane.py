@@ -94,6 +94,7 @@ def test_a_target_has_known_bugs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     target = find_target("uml:old,a-vs-b,a-vs-b-widen-ms=20")
     assert target is not None
     assert target.switches == {"a-vs-b": "1", "a-vs-b-widen-ms": "20"}
+    assert target.bugs == "a-vs-b"
     for name, hint in [("uml:old,d", "it has a-vs-b, c"), ("uml:old,", "it has a-vs-b, c")]:
         with pytest.raises(InputError, match="no bug") as caught:
             find_target(name)

@@ -54,13 +54,20 @@ def make_log(*entries: Entry, data: Mapping[int, bytes] | None = None) -> RunLog
 
 
 def file_under(
-    script: Script, fs: str, names: str, *, log: RunLog | None = None, replay: bool = True, **inodes: Has
+    script: Script,
+    fs: str,
+    names: str,
+    *,
+    log: RunLog | None = None,
+    replay: bool = True,
+    without: str = "",
+    **inodes: Has,
 ) -> Label:
     """The label of what a mount shows if power goes at 50 ns, when all have returned who will."""
     tree = make_tree(script, fs, names, **inodes)
     violations = judge_case(script, fs, tree, CUT.returned_before_ns).violations
     assert violations, "nothing is wrong with this tree"
-    evidence = Evidence(fs, build_versions(script.history), log)
+    evidence = Evidence(fs, build_versions(script.history), log, without)
     return label(violations, evidence, Crash(CUT, replay), load_known())
 
 
@@ -571,6 +578,32 @@ def test_an_oops_is_told_by_where_it_was() -> None:
     assert known(lines) == "0003"
     assert not known(tuple(line.replace("btrfs_root_node", "other") for line in lines))
     assert not known(tuple(line.replace("balance_kthread", "other") for line in lines))
+
+
+# --------------------------------------------- 0025 and on: kernels with a fix taken out, and only those
+
+LOST_STORE = "failed-write-vs-mmap-store"
+
+
+@pytest.mark.parametrize(
+    ("without", "beside", "known"),
+    [
+        (LOST_STORE, "6-9 fault_write a 4096 8192 8", "0025"),
+        (LOST_STORE, "12-14 fault_write a 4096 8192 8", "0025"),
+        ("", "6-9 fault_write a 4096 8192 8", ""),
+        ("page-release-vs-fast-fsync", "6-9 fault_write a 4096 8192 8", ""),
+        (LOST_STORE, "2-3 fault_write a 4096 8192 8", ""),
+        (LOST_STORE, "16-18 fault_write a 4096 8192 8", ""),
+        (LOST_STORE, "6-9 fault_write a 12288 4096 8", ""),
+        (LOST_STORE, "6-9 fault_write b 4096 8192 8", ""),
+        (LOST_STORE, "6-9 chmod a 600", ""),
+    ],
+)
+def test_a_mapped_store_is_lost_beside_a_failed_write(without: str, beside: str, known: str) -> None:
+    history = f"0-1 create a\n0-1 create b\n1-2 truncate a 16384\nu: 4-10 mwrite a 0 16384\n{beside}"
+    script = Script(f"{history}\n11-15 fsync a")
+    label = file_under(script, "xfs", "a b", without=without, a=Has("u:0-8192 0:8192-12288 u:12288-16384"))
+    assert (label.violation.kind, label.known) == ("lost-to-zero", known)
 
 
 # ------------------------------------------------------------------------- a known one hides nothing
