@@ -606,6 +606,52 @@ def test_a_mapped_store_is_lost_beside_a_failed_write(without: str, beside: str,
     assert (label.violation.kind, label.known) == ("lost-to-zero", known)
 
 
+RELEASED = "page-release-vs-fast-fsync"
+
+
+@pytest.mark.parametrize(
+    ("without", "beside", "replay", "known"),
+    [
+        (RELEASED, "8-12 reclaim", True, "0026"),
+        (RELEASED, "8-12 squeeze", True, "0026"),
+        ("", "8-12 reclaim", True, ""),
+        (LOST_STORE, "8-12 reclaim", True, ""),
+        (RELEASED, "8-12 reclaim", False, ""),
+        (RELEASED, "8-9 reclaim", True, ""),
+        (RELEASED, "21-22 reclaim", True, ""),
+        (RELEASED, "8-12 drop_caches", True, ""),
+    ],
+)
+def test_a_write_is_missed_by_fsync_beside_reclaim(
+    without: str, beside: str, replay: bool, known: str
+) -> None:
+    script = Script(f"0-1 create a\n2-3 fsync a\n4-5 write a 0 4096\n{beside}\n10-20 fsync a")
+    label = file_under(script, "btrfs", "a", replay=replay, without=without, a=Has("0:0-4096"))
+    assert (label.violation.kind, label.known) == ("lost-to-zero", known)
+
+
+MOVED = "nocow-write-vs-balance"
+
+
+@pytest.mark.parametrize(
+    ("without", "op", "beside", "known"),
+    [
+        (MOVED, "dwrite", "8-20 balance", "0027"),
+        (MOVED, "dwrite", "2-6 balance", "0027"),
+        ("", "dwrite", "8-20 balance", ""),
+        (RELEASED, "dwrite", "8-20 balance", ""),
+        (MOVED, "write", "8-20 balance", ""),
+        (MOVED, "dwrite", "2-3 balance", ""),
+        (MOVED, "dwrite", "11-20 balance", ""),
+        (MOVED, "dwrite", "8-20 scrub", ""),
+    ],
+)
+def test_a_write_in_place_is_lost_beside_a_balance(without: str, op: str, beside: str, known: str) -> None:
+    history = f"0-1 create a\nu: 1-1 write a 0 8192\n1-2 sync\n4-10 {op} a 0 4096\n{beside}\n22-23 fsync a"
+    label = file_under(Script(history), "btrfs", "a", replay=False, without=without, a=Has("u:0-8192"))
+    assert (label.violation.kind, label.known) == ("old-data", known)
+
+
 # ------------------------------------------------------------------------- a known one hides nothing
 
 
