@@ -239,8 +239,8 @@ def _add_names(floors: Floors) -> None:
             add_existing(floors, inode, sync)
         for event in unlinked_for_good(floors.versions, floors.cut):
             change = (event.id, touched_names(event)[0])
-            if change not in floors.names:
-                floors.names[change] = event.id
+            if change not in floors.names and change not in floors.moved:
+                floors.moved[change] = event.id
                 floors.reasons[change] = "unlinked"
 
 

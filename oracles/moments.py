@@ -70,13 +70,22 @@ class Moments:
 
 @dataclass(slots=True)
 class Step:
-    """An op that was carried out, after those of `done`."""
+    """An op that was carried out."""
 
     event: Event
-    done: tuple[int, ...]
-    before: Names
+    source: _Node
     changes: Changes
     after: _Node
+
+    @property
+    def before(self) -> Names:
+        """What there was when it came."""
+        return self.source.names
+
+    @property
+    def done(self) -> tuple[int, ...]:
+        """How many ops of each row had been carried out (`Walk.places`)."""
+        return self.source.done
 
 
 @dataclass(slots=True)
@@ -241,7 +250,7 @@ class Walk:
             after.changed = min(after.changed, changed)
             forced_ns = self._calls.forced_ns(event, node.names, changes)
             node.after.append((forced_ns, after))
-            self.steps.append(Step(event, node.done, node.names, changes, after))
+            self.steps.append(Step(event, node, changes, after))
 
     def _changes(self, names: Names, event: Event) -> Changes | None:
         """What the op did to these names; None: it cannot have worked."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from fuzzer.state.history import Event, History
+from fuzzer.state.history import FOREVER, Event, History
 from oracles.moments import Step, Walk
 from oracles.profile import PROFILES
 from oracles.versions import (
@@ -27,39 +27,98 @@ from oracles.versions import (
     touched_names,
 )
 
+MAX_CASES = 16
+"""Histories whose races may have come out in more ways are judged name by name."""
+
 Pair = tuple[int, int]
+Rivals = tuple[Event, Event]
+Outcome = frozenset[tuple[int, tuple[int, ...]]]
+"""How races came out: (op, inodes it found at its names, then the ids of rivals that came before it)."""
 
 
 def build_versions(history: History, commits: Commits | None = None) -> Versions:
     """All versions of a history. `commits` are those of the log, None where it does not tell."""
     versions = read_versions(history, commits)
-    settled = settle(versions) if versions.raced else None
-    return versions if settled is None else read_versions(history, commits, settled)
+    races = find_races(versions) if versions.raced else None
+    if races is None:
+        return versions
+    settled, cases = races
+    versions = read_versions(history, commits, settled)
+    versions.cases = tuple(read_versions(history, commits, case) for case in cases)
+    return versions
 
 
-def settle(versions: Versions) -> Settled | None:
-    """What is known of the ops that raced; None if their orders cannot all be followed."""
+def find_races(versions: Versions) -> tuple[Settled, tuple[Settled, ...]] | None:
+    """What is known of the ops that raced, and all cases of what is not; None if their orders cannot all
+    be followed."""
     walk = Walk(versions, PROFILES["btrfs"])  # which calls make what durable is not asked here
     if walk.follow() is None or not walk.steps:
         return None
+    raced = [event for event in versions.name_events if event.id in versions.raced]
+    rivals = _rivals(raced)
+    settled = _settle(raced, rivals, walk)
+    whole = not settled.open and len(settled.ordered) == len(rivals)
+    return settled, () if whole else _cases(raced, rivals, walk)
+
+
+def _settle(raced: list[Event], rivals: list[Rivals], walk: Walk) -> Settled:
     steps: dict[int, list[Step]] = defaultdict(list)
     for step in walk.steps:
         steps[step.event.id].append(step)
-    raced = [event for event in versions.name_events if event.id in versions.raced]
-    ordered = frozenset(_ordered(_rivals(raced), steps, walk.places()))
+    ordered = frozenset(_ordered(rivals, steps, walk.places()))
     never = frozenset(event.id for event in raced if event.id not in steps)
-    came_out = {e.id: _with_inodes(e, steps[e.id], walk.told) for e in raced if e.id not in never}
-    known = {number: event for number, event in came_out.items() if event is not None}
-    begins = _begins(raced, ordered)
-    return Settled(
-        ordered,
-        {number: replace(event, begin_ns=begins[number]) for number, event in known.items()},
-        never,
-        open=frozenset(came_out.keys() - known.keys()),
-    )
+    came_out = {e.id: _with_inodes(e, _found_by(steps[e.id]), walk.told) for e in raced if e.id not in never}
+    known = [event for event in came_out.values() if event is not None]
+    unknown = frozenset(number for number, event in came_out.items() if event is None)
+    return Settled(ordered, _begun(known, raced, ordered), never, unknown)
 
 
-def _rivals(raced: Iterable[Event]) -> list[tuple[Event, Event]]:
+def _cases(raced: list[Event], rivals: list[Rivals], walk: Walk) -> tuple[Settled, ...]:
+    """Each way to the end of the history by how the races came out on it."""
+    outcomes = _outcomes(rivals, walk)
+    cases = [_case(raced, outcome, walk.told) for outcome in outcomes]
+    whole = [case for case in cases if case is not None]
+    return tuple(whole) if len(whole) == len(cases) else ()
+
+
+def _outcomes(rivals: Iterable[Rivals], walk: Walk) -> frozenset[Outcome]:
+    """How the races came out on the ways to the end; none if there are too many of them."""
+    against: dict[int, list[Event]] = defaultdict(list)
+    for one, two in rivals:
+        against[one.id].append(two)
+        against[two.id].append(one)
+    places, ways, ends = walk.places(), defaultdict[int, set[Outcome]](set), set[Outcome]()
+    # Steps are in order of how much was done before them.
+    for step in walk.steps:
+        here = ways[id(step.source)] or {Outcome()}
+        if step.event.id in against:
+            before = (e.id for e in against[step.event.id] if _is_done(e, step, places))
+            found = next(iter(_found_by([step])))
+            here = {outcome | {(step.event.id, (*found, *sorted(before)))} for outcome in here}
+        ways[id(step.after)] |= here
+        if step.after.until_ns == FOREVER:
+            ends |= here
+        if len(ways[id(step.after)]) > MAX_CASES or len(ends) > MAX_CASES:
+            return frozenset()
+    return frozenset(ends)
+
+
+def _case(raced: list[Event], outcome: Outcome, told: set[int]) -> Settled | None:
+    """One way in which all races came out; None if it hangs on inodes nobody was told of."""
+    found = dict(outcome)
+    ordered, events = set[Pair](), list[Event]()
+    for event in (e for e in raced if e.id in found):
+        count = len(touched_names(event))
+        ordered |= {(before, event.id) for before in found[event.id][count:]}
+        known = _with_inodes(event, {found[event.id][:count]}, told)
+        if known is None:
+            return None
+        events.append(known)
+    never = frozenset(event.id for event in raced if event.id not in found)
+    return Settled(frozenset(ordered), _begun(events, raced, ordered), never)
+
+
+def _rivals(raced: Iterable[Event]) -> list[Rivals]:
     """Pairs of ops that overlapped on one name."""
     touching: dict[NameKey, list[Event]] = defaultdict(list)
     for event in raced:
@@ -70,7 +129,7 @@ def _rivals(raced: Iterable[Event]) -> list[tuple[Event, Event]]:
 
 
 def _ordered(
-    rivals: Iterable[tuple[Event, Event]],
+    rivals: Iterable[Rivals],
     steps: Mapping[int, list[Step]],
     places: Mapping[int, tuple[int, int]],
 ) -> Iterator[Pair]:
@@ -87,18 +146,27 @@ def _is_done(event: Event, step: Step, places: Mapping[int, tuple[int, int]]) ->
     return step.done[row] > number
 
 
-def _with_inodes(event: Event, steps: list[Step], told: set[int]) -> Event | None:
+def _found_by(steps: Iterable[Step]) -> set[tuple[int, ...]]:
+    """What the op found at its names."""
+    return {tuple(step.before.get(key, 0) for key in touched_names(step.event)) for step in steps}
+
+
+def _with_inodes(event: Event, found: set[tuple[int, ...]], told: set[int]) -> Event | None:
     """The op with what it found at its names; None if that may be several things, or nobody knows."""
     if event.op.name in BIRTHS:
         # Only these two know the inode from a descriptor.
         return event if event.op.name in ("create", "tmplink") else None
-    found = {tuple(step.before.get(key, 0) for key in touched_names(event)) for step in steps}
     if len(found) != 1 or not {inode for inodes in found for inode in inodes} - {0} <= told:
         return None
-    inodes = found.pop()
+    inodes = next(iter(found))
     if event.op.name == "rename":
         return replace(event, subject=inodes[0], other=inodes[1])
     return replace(event, subject=inodes[0]) if event.op.name in REMOVALS else event
+
+
+def _begun(events: Iterable[Event], raced: Iterable[Event], ordered: Iterable[Pair]) -> dict[int, Event]:
+    begins = _begins(raced, ordered)
+    return {event.id: replace(event, begin_ns=begins[event.id]) for event in events}
 
 
 def _begins(raced: Iterable[Event], ordered: Iterable[Pair]) -> dict[int, int]:

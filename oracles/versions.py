@@ -97,6 +97,9 @@ class Versions:
     """Per inode (`UNKNOWN`: any), sorted: when ops began that may have taken a name from it."""
     settled: Settled = field(default_factory=lambda: NOTHING_SETTLED)
     """What was found out about ops that overlapped (`races.py`)."""
+    cases: tuple[Versions, ...] = ()
+    """All ways in which the ops may have come out that are not settled; none if nothing is open, or there
+    are too many."""
     moved: dict[tuple[int, NameKey], frozenset[int]] = field(default_factory=dict)
     """Answers of `bindings.py`, kept for the next crash of this history."""
     moments: dict[str, Moments | None] = field(default_factory=dict)

@@ -12,10 +12,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 
 import pytest
-from brute_history import NAME_OPS, PATHS, Key, Tiny, play, random_tiny, small_ops
+from brute_history import Tiny, play, random_tiny, small_ops
 from brute_universe import Shown, Universe
 
 from fuzzer.state.history import Event
@@ -39,33 +39,6 @@ class OpenCell:
     holds: Callable[[Universe, Shown], bool]
 
 
-def _raced_names(tiny: Tiny) -> set[Key]:
-    """Names that ops overlapped on, and those an op joins to one of them."""
-    ops = [e for e in tiny.history.events if e.op.name in NAME_OPS and not e.failed]
-    changed = {e.id: {PATHS[str(v)] for k, v in e.op.args if _is_changed(e, k)} for e in ops}
-    raced: set[Key] = set()
-    for one, two in combinations(ops, 2):
-        over = one.end_ns < two.begin_ns or two.end_ns < one.begin_ns
-        if not over and changed[one.id] & changed[two.id]:
-            raced |= changed[one.id] | changed[two.id]
-    for _ in ops:
-        for keys in changed.values():
-            raced |= keys if keys & raced else set()
-    return raced
-
-
-def _is_changed(event: Event, param: str) -> bool:
-    return param in ("path", "to") or (param == "from" and event.op.name == "rename")
-
-
-def _is_raced(universe: Universe, shown: Shown) -> bool:
-    """The names no race reaches are as in some legal state, and a log may hold single inodes."""
-    raced = _raced_names(universe.tiny)
-    clear = {key: inode for key, inode in shown.names.items() if key not in raced}
-    legal = any(clear.items() <= dict(names).items() for names in universe.law.names)
-    return legal and bool(raced) and not universe.order.applies
-
-
 def _truncate_races(universe: Universe, shown: Shown) -> bool:
     """A truncate of a file that is there overlapped another op on its data, or a sync call that covers it."""
     law = universe.law
@@ -83,13 +56,6 @@ def _overlap(one: Event, two: Event) -> bool:
 
 
 OPEN_CELLS = (
-    OpenCell(
-        "raced names in a log",
-        frozenset({"names"}),
-        "the log of btrfs holds single inodes, so names need not be as at one moment; those that ops"
-        " overlapped on are judged one by one there, not by the orders in which they all could work",
-        _is_raced,
-    ),
     OpenCell(
         "size in a race with a truncate",
         frozenset({"size", "extension"}),
