@@ -43,6 +43,11 @@ class Violation:
     seen: int = 0
     profile: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """For people: what was promised of what, and what came back."""
+        return f"{self.subject}: promised {self.promised}; found {self.found}"
+
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)
 

@@ -119,7 +119,7 @@ def make_finding(execution: Execution, forbidden: Forbidden, origin: Origin) -> 
         bucket=bucket,
         fs=workload.fs,
         oracle=first.rule,
-        title=f"{first.subject}: promised {first.promised}; found {first.found}",
+        title=first.sentence,
         ops=sum(1 for _ in workload.iter_ops()),
         violations=tuple(violation.to_json() for violation in forbidden.judgement.violations),
         facts=forbidden.facts,

@@ -37,6 +37,7 @@ from fuzzer.triage.dossier import load_device_log, load_dossier, load_smallest
 from fuzzer.triage.export import EXPORTERS, export
 from fuzzer.triage.known import load_known
 from fuzzer.triage.logview import describe_log
+from fuzzer.triage.refile import refile
 from fuzzer.triage.report import html_report, mail_report
 from fuzzer.triage.sequential import Rate
 from fuzzer.triage.show import describe
@@ -151,6 +152,32 @@ def mark_command(finding: str, status: str, reason: str, directory: Path) -> Non
         write_facts(place, marked)
         index.put_finding(marked)
     click.echo(f"{marked.id}: {marked.status}")
+
+
+@triage_group.command("refile")
+@click.argument("findings", nargs=-1, metavar="[FINDING]...")
+@directory_option
+@json_option
+def refile_command(findings: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """File findings anew (all, if none is named) by the known bugs of this version.
+
+    For findings older than a row of crashes/known.toml: their buckets would not match what is found today.
+
+    Example: powercut triage refile
+    """
+    known = load_known()
+    with open_index(directory) as index:
+        named = findings or tuple(str(row["id"]) for row in index.list_findings(Filter()))
+        for place in map(index.find, named):
+            before = load_facts(place)
+            after = refile(load_dossier(place), known)
+            if after == before:
+                continue
+            write_facts(place, after)
+            index.put_finding(after)
+            change = {"id": after.id, "before": before.bucket, "after": after.bucket}
+            text = "{id}: {before} is now {after}".format(**change)
+            click.echo(json.dumps(change) if as_json else text)
 
 
 @triage_group.command("report")

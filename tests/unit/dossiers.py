@@ -91,7 +91,7 @@ def make_dossier(
         bucket="btrfs/data/lost-to-zero/write/fsync",
         fs="btrfs",
         oracle=first.rule,
-        title=f"{first.subject}: promised {first.promised}; found {first.found}",
+        title=first.sentence,
         reproduced=(31, 40),
         violations=tuple(v.to_json() for v in judged.violations),
         kernel="6.18.0",

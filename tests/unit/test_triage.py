@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fuzzer.campaign.finding import Finding, load_facts, load_finding, write_fac
 from fuzzer.campaign.index import open_index
 from fuzzer.cli.triage import triage_group
 from fuzzer.errors import InputError
-from fuzzer.triage.dossier import load_dossier, load_smallest
+from fuzzer.triage.dossier import Dossier, load_dossier, load_smallest
 from fuzzer.triage.treediff import diff_tree
 
 _MANY, _STATES = 5_000, 100_000
@@ -64,6 +65,23 @@ def campaign(tmp_path: Path) -> Path:
 def test_list_filters_and_sorts(campaign: Path, words: str, ids: str) -> None:
     rows = [json.loads(line) for line in _run(campaign, "list", "--json", *words.split())]
     assert [row["id"] for row in rows] == ids.split()
+
+
+def test_findings_are_filed_anew_by_what_is_known_today(tmp_path: Path) -> None:
+    dossier = make_dossier(name="a")
+    for number, changed in enumerate(
+        ({"facts": {"replay": "no"}}, {"facts": {"replay": "no"}, "canary": "x"}, {})
+    ):
+        finding = replace(dossier.saved.finding, id=f"f{number}", bucket="old", **changed)
+        save(Dossier(replace(dossier.saved, finding=finding), dossier.log, dossier.tree), tmp_path)
+    assert _run(tmp_path, "refile") == ["f0: old is now btrfs/uncommitted/fsync/data"]
+    assert load_facts(tmp_path / "findings/f0").facts["commit"] == "none"
+    assert [row.split()[3] for row in _run(tmp_path, "list")] == [
+        "btrfs/uncommitted/fsync/data",
+        "old",
+        "old",
+    ]
+    assert _run(tmp_path, "refile") == []
 
 
 def test_a_known_bug_is_not_called_new(campaign: Path) -> None:
