@@ -26,7 +26,8 @@ _TICK_S = 0.5
 
 def save_task(path: Path, options: FuzzOptions) -> None:
     """Write down what a guest is to do; it is read by the same powercut."""
-    path.write_bytes(pickle.dumps(replace(options, target=None)))
+    # A guest is somewhere else: it starts in the campaign's directory.
+    path.write_bytes(pickle.dumps(replace(options, target=None, directory=options.directory.resolve())))
 
 
 def load_task(path: Path, seconds: float) -> FuzzOptions:

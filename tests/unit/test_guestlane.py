@@ -10,7 +10,11 @@ from typing import cast
 import pytest
 
 from fuzzer.campaign import guestlane
+from fuzzer.campaign.inguest import load_task, save_task
 from fuzzer.campaign.queue import Queue
+from fuzzer.campaign.session import origin
+from fuzzer.campaign.source import Listed
+from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.errors import InputError, LostWorkerError
 from fuzzer.target.kernels import Kernel, save, store
 from fuzzer.target.machine import Guest, Output, Pending
@@ -79,6 +83,26 @@ def test_what_it_was_still_writing_down_is_left_out(tmp_path: Path) -> None:
     queue.path("crash.json").write_text('{"cra')
     execution, place = guestlane._load(queue)
     assert (execution.workload, place.state) == (WORKLOAD, None)
+
+
+def test_a_guest_finds_the_campaign_wherever_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = FuzzOptions(
+        directory=Path("powercut-run"),
+        filesystems=("btrfs",),
+        source=Listed((WORKLOAD,), 1),
+        first=0,
+        jobs=1,
+        deadline=0.0,
+        recorder="auto",
+        plan=None,
+        canary="",
+        origin=origin(points="fsync", canary="", recorder="auto", contract="own"),
+    )
+    save_task(tmp_path / "task", options)
+    assert load_task(tmp_path / "task", 1.0).directory == tmp_path / "powercut-run"
 
 
 @pytest.mark.parametrize("name", ["", "moon", "qemu", "qemu:", "qemu:/nonexistent", "uml:/nonexistent"])
