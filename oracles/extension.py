@@ -39,19 +39,13 @@ def check_extension(case: Case) -> Iterator[Violation]:
         if node.kind != "file" or not node.size or file is None or file.born is None:
             continue
         givers = size_givers(case, file, node.size) or []
-        low = _first_stored(case, file, node, givers)
-        if low is None:
+        if not _is_promised(case, file, node, givers):
             continue
         case.tally.judged += 1
-        since_ns = min(giver.event.begin_ns for giver in givers)
-        zeros = (
-            max(run.start, low)
-            for run in _zeros(file, node)
-            if run.end > low and not _may_be_zeroed(case, file, max(run.start, low), run.end, since_ns)
-        )
-        first = next(zeros, None)
-        if first is not None:
-            yield _broken(case, path, node, givers[0].event, first)
+        zeros = list(_zeros(file, node))
+        missing = [_first_missing(case, file, node, giver.event, zeros) for giver in givers]
+        if missing[0] is not None and None not in missing:
+            yield _broken(case, path, node, givers[0].event, missing[0])
 
 
 def _zeros(file: FileVersions, node: Node) -> Iterator[Run]:
@@ -60,8 +54,8 @@ def _zeros(file: FileVersions, node: Node) -> Iterator[Run]:
     return (piece for run in node.runs if run.op == ZERO for piece in split(run, edges))
 
 
-def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeVersion]) -> int | None:
-    """Where the words begin that whichever op gave the size put at the end of the file; None: not known."""
+def _is_promised(case: Case, file: FileVersions, node: Node, givers: list[SizeVersion]) -> bool:
+    """True if whichever op gave the size put words at the end of the file."""
     if any(case.floors.visible(event) for event in file.shifted):
         case.tally.skip("collapse or insert may have moved its end")
     elif case.floors.failed.get(0) or case.floors.failed.get(file.inode) or _wrote_in_part(case, file):
@@ -70,13 +64,24 @@ def _first_stored(case: Case, file: FileVersions, node: Node, givers: list[SizeV
         case.tally.skip("something else than a write may have set the size")
     elif any(may_be_undone_by_mapping(file, giver.event) for giver in givers):
         case.tally.skip("a store through a mapping may have undone a direct write")
-    else:
-        sector = (node.size - 1) // _SECTOR_BYTES * _SECTOR_BYTES
-        low = max(sector, *(_start(giver.event) or 0 for giver in givers))
-        if low + WORD_BYTES <= node.size:
-            return low
+    elif any(_first_stored(node, giver.event) + WORD_BYTES > node.size for giver in givers):
         case.tally.skip("the size lies in a gap before a write")
-    return None
+    else:
+        return True
+    return False
+
+
+def _first_stored(node: Node, giver: Event) -> int:
+    """Where the words begin that the write put into the last sector."""
+    return max((node.size - 1) // _SECTOR_BYTES * _SECTOR_BYTES, _start(giver) or 0)
+
+
+def _first_missing(case: Case, file: FileVersions, node: Node, giver: Event, zeros: list[Run]) -> int | None:
+    """Where there are zeroes instead, that nothing put there since; None: nowhere."""
+    low = _first_stored(node, giver)
+    pieces = ((max(run.start, low), run.end) for run in zeros if run.end > low)
+    bad = (start for start, end in pieces if not _may_be_zeroed(case, file, start, end, giver.begin_ns))
+    return next(bad, None)
 
 
 def _start(event: Event) -> int | None:

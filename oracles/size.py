@@ -13,17 +13,15 @@ from itertools import islice
 from fuzzer.state.history import Event
 from oracles.case import Case, Rule
 from oracles.file_versions import END_OF_FILE, FileVersions, SizeVersion
+from oracles.size_orders import BORN, SECTOR_BYTES, givers_in_order
 from oracles.verdict import Violation
-
-_PARTIAL_UNIT = 512
-"""An unfinished extension shows at I/O granularity: the size follows completed I/O (xfs_setfilesize,
-btrfs_inode_safe_disk_i_size_write), which never ends inside a sector."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
     newest: SizeVersion
     sync: int
+    how: str = ""
 
 
 def check_size(case: Case) -> Iterator[Violation]:
@@ -44,6 +42,8 @@ def check_size(case: Case) -> Iterator[Violation]:
         broken = _broken_floor(sizes, givers, node.size) if sizes.ever(node.size) else None
         if broken or (node.size and not givers):
             yield _violation(case, path, file, node.size, broken)
+        elif sizes.in_order(node.size) == frozenset():
+            yield _violation(case, path, file, node.size, sizes.otherwise(node.size))
 
 
 def size_makers(case: Case) -> Iterator[list[Event]]:
@@ -61,10 +61,11 @@ def size_makers(case: Case) -> Iterator[list[Event]]:
 def size_givers(case: Case, file: FileVersions, size: int) -> list[SizeVersion] | None:
     """The changes of size that may have left it at `size`; None: it may still be as empty as at first."""
     sizes = _Sizes(case, file)
-    since_ns = sizes.otherwise_ns(size)
-    if not size and since_ns < 0:
+    other, in_order = sizes.otherwise(size), sizes.in_order(size)
+    if not size and not other and (in_order is None or BORN in in_order):
         return None
-    return [v for v in sizes.all_givers(size) if v.event.end_ns >= since_ns]
+    givers = [v for v in sizes.all_givers(size) if not other or v.event.end_ns >= other.newest.event.begin_ns]
+    return givers if in_order is None else [v for v in givers if v.event.id in in_order]
 
 
 class _Sizes:
@@ -90,18 +91,26 @@ class _Sizes:
             self._cuts[sync] = self._case.versions.cut_during(self._file, sync)
         return self._cuts[sync]
 
+    def in_order(self, size: int) -> frozenset[int] | None:
+        """Ids of the ops that may have left the size at `size` in some order of all; None: not known."""
+        return givers_in_order(self._case, self._file, size, lambda op: self.sync(op) is not None)
+
     def ever(self, size: int) -> bool:
         """False if no op can have made the file that large, whatever survived."""
         return not size or any(
-            v.value in (size, END_OF_FILE) or (size < v.value and not size % _PARTIAL_UNIT)
+            v.value in (size, END_OF_FILE) or (size < v.value and not size % SECTOR_BYTES)
             for v in self.versions
         )
 
-    def otherwise_ns(self, size: int) -> int:
-        """Begin of the youngest durable op that left another size than `size`; -1: none."""
+    def otherwise(self, size: int) -> _Broken | None:
+        """The youngest durable op that left another size than `size`, as it is broken where no order of
+        all ops ends there."""
         others = [v for v in self.versions if v.value > size or (v.value < size and not v.raises)]
         latest_first = sorted(others, key=lambda v: v.event.begin_ns, reverse=True)
-        return next((v.event.begin_ns for v in latest_first if self.sync(v) is not None), -1)
+        durable = ((version, self.sync(version)) for version in latest_first)
+        return next(
+            (_Broken(v, sync, "in some order of all ops, ") for v, sync in durable if sync is not None), None
+        )
 
     def givers(self, size: int) -> list[SizeVersion]:
         """The two ops that ended last of all that may have left the size at `size`."""
@@ -120,7 +129,7 @@ class _Sizes:
         if version.value in (size, END_OF_FILE):
             # END_OF_FILE: a clone of everything there was, whose length the history does not know
             return not self._was_inside(version)
-        if size % _PARTIAL_UNIT or not size:
+        if size % SECTOR_BYTES or not size:
             return False
         # Also inside the gap between the old end and the write: its zeroes are written back like data.
         # A truncate that grows the file does the same: it writes back what is below (xfs_setattr_size).
@@ -187,7 +196,7 @@ def _violation(case: Case, path: str, file: FileVersions, size: int, broken: _Br
         rule="size",
         kind="size-too-small" if newest.value > size else "size-too-large",
         subject=path,
-        promised=f"{least}{newest.value} bytes, by {case.sync_label(broken.sync)}",
+        promised=f"{broken.how}{least}{newest.value} bytes, by {case.sync_label(broken.sync)}",
         found=f"{size} bytes",
         source=case.source("size", broken.sync),
         sync=broken.sync,

@@ -29,6 +29,7 @@ from oracles.file_versions import (
 
 if TYPE_CHECKING:
     from oracles.moments import Moments
+    from oracles.size_orders import SizeGroup
 
 UNKNOWN = -1
 """A name version whose inode could not be told (lookups raced); it explains any inode."""
@@ -104,6 +105,8 @@ class Versions:
     """Answers of `bindings.py`, kept for the next crash of this history."""
     moments: dict[str, Moments | None] = field(default_factory=dict)
     """Answers of `moments.py` by contract, kept as well."""
+    size_groups: dict[int, list[SizeGroup]] = field(default_factory=dict)
+    """Answers of `size_orders.py` by inode, kept as well."""
     commits: Commits | None = None
 
     in_place: bool = False
