@@ -18,7 +18,7 @@ from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
 from fuzzer.triage.namefacts import name_facts, named_since, relatives, unlinked_facts
-from fuzzer.triage.racefacts import race_facts
+from fuzzer.triage.racefacts import faulted_facts, race_facts
 from fuzzer.triage.sharefacts import share_facts
 from fuzzer.workload.ops import WORD_BYTES
 from fuzzer.writelog.crash import Cut
@@ -127,6 +127,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield from _trace_facts(crash.kernel_log)
     if violation.rule == "fsck":
         yield "quota", _asked(evidence, crash.cut, "quota", but="disable")
+    if violation.rule in ("data", "fsck"):
+        yield from faulted_facts(violation, evidence.versions, crash.cut)
     if violation.rule in ("mountable", "kernel-log"):
         yield "growfs", _asked(evidence, crash.cut, "growfs")
     op, sync = evidence.event(violation.op), evidence.event(violation.sync)

@@ -1,10 +1,11 @@
-"""Facts about lost data: what ran beside the write, or beside the call that promised it."""
+"""Facts about lost data: what ran beside the write, or beside the call that promised it, or in between."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from fuzzer.state.history import FOREVER, Event
+from fuzzer.writelog.crash import Cut
 from oracles import Violation
 from oracles.versions import Versions, overlaps
 
@@ -40,3 +41,17 @@ def _failed_over(event: Event, offset: int) -> bool:
     start, length = event.op.number("off"), event.op.number("len")
     page = offset - offset % _PAGE_BYTES
     return page < start + length and start < page + _PAGE_BYTES
+
+
+def faulted_facts(violation: Violation, versions: Versions, cut: Cut) -> Iterator[tuple[str, str]]:
+    """`faulted`: `yes`, if a direct write that had to fault in its source was to cover the bad word (of a
+    checker's complaint: if there was one at all), or there is no such fact."""
+    for event in versions.history.events:
+        direct = event.op.name == "mapped_write" and event.op.text("direct") == "yes"
+        if not direct or event.begin_ns >= cut.invoked_before_ns:
+            continue
+        start = event.op.number("off")
+        covers = start <= violation.offset < start + event.op.number("len")
+        if violation.rule == "fsck" or (event.subject == violation.inode and covers):
+            yield "faulted", "yes"
+            return

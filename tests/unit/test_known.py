@@ -359,6 +359,21 @@ def test_a_renamed_file_is_lost_beside_the_fsync_of_an_unlinked_one(beside: str,
     assert (label.violation.kind, label.known) == ("lost-inode", known)
 
 
+@pytest.mark.parametrize(
+    ("direct", "known"),
+    [
+        ("mapped_write f 0 0 4096 direct=yes", "0028"),
+        ("mapped_write f 0 0 4096 direct=no", ""),
+        ("mapped_write f 0 4096 4096 direct=yes", ""),
+        ("mapped_write g 0 0 4096 direct=yes", ""),
+    ],
+)
+def test_what_was_written_before_a_faulting_direct_write_is_lost(direct: str, known: str) -> None:
+    history = f"0-1 create f\n0-2 create g\n3-4 sync\n5-6 write f 0 4096\n7-8 {direct} other=f at=4096\n9-10 fsync f"
+    label = file_under(Script(history), "btrfs", "f g", f=Has(runs="0:0-4096"))
+    assert (label.violation.kind, label.known) == ("lost-to-zero", known)
+
+
 @pytest.mark.parametrize(("before", "known"), [("fsync .", "0023"), ("chmod . 700", "0024")])
 def test_a_file_is_back_after_it_was_unlinked_and_fsynced(before: str, known: str) -> None:
     history = f"0-1 create a\n2-3 create b\n4-5 sync\n6-7 {before}\n8-9 unlink a fsync=yes"
