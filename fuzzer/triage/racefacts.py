@@ -1,4 +1,4 @@
-"""Facts about lost data: what ran beside the write, or beside the call that promised it, or in between."""
+"""Facts about lost data: what ran beside the write or the call that promised it, or in between."""
 
 from __future__ import annotations
 
