@@ -369,7 +369,8 @@ def test_a_renamed_file_is_lost_beside_the_fsync_of_an_unlinked_one(beside: str,
     ],
 )
 def test_what_was_written_before_a_faulting_direct_write_is_lost(direct: str, known: str) -> None:
-    history = f"0-1 create f\n0-2 create g\n3-4 sync\n5-6 write f 0 4096\n7-8 {direct} other=f at=4096\n9-10 fsync f"
+    history = "0-1 create f\n0-2 create g\n3-4 sync\n5-6 write f 0 4096\n"
+    history += f"7-8 {direct} other=f at=4096\n9-10 fsync f"
     label = file_under(Script(history), "btrfs", "f g", f=Has(runs="0:0-4096"))
     assert (label.violation.kind, label.known) == ("lost-to-zero", known)
 
