@@ -28,7 +28,8 @@ def test_runs_that_are_kept_are_of_their_bugs() -> None:
     for place in places:
         saved = load_finding(place)
         assert saved.finding.known == place.name[:4]
-        assert saved.history.events
+        # What a guest that went down had done is lost with it.
+        assert saved.history.events or saved.finding.oracle == "kernel-log"
         assert saved.finding.id in (place / "report.html").read_text()
 
 

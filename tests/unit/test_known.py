@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from oracle_cases import Has, Script, judge_case, make_tree
 
+from fuzzer.campaign import guestlane
 from fuzzer.errors import InputError
+from fuzzer.state.history import History
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.bucket import Label, label
 from fuzzer.triage.facts import Crash, Evidence, find_facts
 from fuzzer.triage.known import Known, describe_known, load_known, match_known
-from fuzzer.writelog.crash import Cut
+from fuzzer.writelog.crash import LIVE, Cut
 from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import Entry, Flag
 from oracles import Violation, build_versions
@@ -666,6 +668,24 @@ def test_a_write_in_place_is_lost_beside_a_balance(without: str, op: str, beside
     history = f"0-1 create a\nu: 1-1 write a 0 8192\n1-2 sync\n4-10 {op} a 0 4096\n{beside}\n22-23 fsync a"
     label = file_under(Script(history), "btrfs", "a", replay=False, without=without, a=Has("u:0-8192"))
     assert (label.violation.kind, label.known) == ("old-data", known)
+
+
+@pytest.mark.parametrize(
+    ("without", "function", "known"),
+    [
+        ("readahead-vs-page-release", "btrfs_release_extent_buffer_pages", "0029"),
+        ("readahead-vs-page-release", "btrfs_free_extent", ""),
+        ("", "btrfs_release_extent_buffer_pages", ""),
+        (MOVED, "btrfs_release_extent_buffer_pages", ""),
+    ],
+)
+def test_a_guest_that_went_down_is_told_by_where(without: str, function: str, known: str) -> None:
+    log = (CRASHES / "0029-btrfs-readahead-of-a-released-tree-block" / "kmsg.txt").read_text()
+    lines = tuple(log.replace("btrfs_release_extent_buffer_pages", function).splitlines())
+    violation = guestlane._violation("the guest panicked", lines)
+    evidence = Evidence("btrfs", build_versions(History(())), None, without)
+    facts = find_facts(violation, evidence, Crash(LIVE, kernel_log=lines))
+    assert match_known(load_known(), "btrfs", violation, facts) == known
 
 
 # ------------------------------------------------------------------------- a known one hides nothing
