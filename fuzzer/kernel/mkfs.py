@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 
 from fuzzer.errors import InfrastructureError, InputError
@@ -13,6 +14,13 @@ _ARGV = {"btrfs": ("mkfs.btrfs", "-f", "-K", "-q"), "xfs": ("mkfs.xfs", "-f", "-
 """-K: no discards. Images start as zeroes, and the FUSE recorder could not record a discard anyway."""
 
 _TIMEOUT_S = 60.0
+
+_FOREIGN = "cannot check mount status"
+"""mkfs.btrfs asks all loop devices of the machine whether its own is mounted (test_dev_for_mkfs in its
+mkfs/common.c). One of somebody else whose FUSE server was just killed fails it; their next run, or
+ours, clears that away."""
+
+_FOREIGN_S, _PAUSE_S = 30.0, 0.2
 
 _NOWHERE = Path("/sys")
 """Working directory of mkfs. It holds nothing but directories, so a bare word among the options (both
@@ -26,7 +34,11 @@ def make_fs(device: str, fs: str, options: str = "") -> None:
     if it refuses them.
     """
     words = _split(options)
-    done = run([*_ARGV[fs], *words, device], timeout_s=_TIMEOUT_S, check=False, cwd=_NOWHERE)
+    argv, deadline = [*_ARGV[fs], *words, device], time.monotonic() + _FOREIGN_S
+    done = run(argv, timeout_s=_TIMEOUT_S, check=False, cwd=_NOWHERE)
+    while done.status and _FOREIGN in done.stderr and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+        done = run(argv, timeout_s=_TIMEOUT_S, check=False, cwd=_NOWHERE)
     if done.status:
         said = " ".join((done.stderr or done.stdout).split())
         message = f"mkfs.{fs} {options} failed with status {done.status}: {said[:500]}"

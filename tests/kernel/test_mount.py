@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from fuzzer.kernel import fsck, procfs
 from fuzzer.kernel.loop import PrivateMinor, private_minor
 from fuzzer.kernel.mkfs import make_fs
 from fuzzer.kernel.mount import mounted, split_options, unmount
-from fuzzer.kernel.process import run
+from fuzzer.kernel.process import CompletedRun, run
 from fuzzer.kernel.workarea import RunArea
 
 pytestmark = pytest.mark.kernel
@@ -124,3 +125,17 @@ def _damage(image: Path) -> None:
             if any(file.read(4096)[start:]) and offset not in superblocks[1:]:
                 file.seek(offset + start)
                 file.write(b"\xff" * (4096 - start))
+
+
+def test_mkfs_waits_for_the_dead_device_of_somebody_else(
+    minor: PrivateMinor, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["cannot check mount status of /dev/loop9: Transport endpoint is not connected"]
+
+    def failing_once(argv: Sequence[str], **options: Any) -> CompletedRun:
+        return CompletedRun(tuple(argv), 1, "", said.pop()) if said else run(argv, **options)
+
+    monkeypatch.setattr("fuzzer.kernel.mkfs.run", failing_once)
+    with minor.attached(image) as device:
+        make_fs(device, "btrfs", "-m single")
+    assert not said
