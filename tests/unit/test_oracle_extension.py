@@ -108,6 +108,11 @@ ROWS = (
         (_a("0:0-4096"), _a("w:0-4096")),
     ),
     Row(
+        "it may be that write that gave the size, though another one ended later",
+        _MADE + "5-10 truncate a 0\nv: 6-20 write a 0 4096\nw: 12-22 write a 0 4096",
+        (_a("0:0-4096"), _a("v:0-4096"), _a("w:0-4096")),
+    ),
+    Row(
         "blocks reserved beyond the end stay unwritten until the write is done",
         _MADE + "5-6 fallocate a 0 16384 mode=keep\nw: 7-8 write a 0 4096",
         (_a("w:0-4096"),),

@@ -31,6 +31,11 @@ ROWS = (
         ((_BROKEN, show("a", a=Has("x:0-1000 0:1000-4096"))),),
     ),
     Row(
+        "a write that failed may have left the file shorter than the next one made it",
+        _MADE + "10-11 write a 0 8192 !EIO\nv: 12-13 write a 0 4104\n14-15 fsync a",
+        (show("a", a=Has("v:0-4104")),),
+    ),
+    Row(
         "a write whose data a failed sync call lost may be gone with it",
         _MADE + "10-30 truncate a 0\nv: 12-14 write a 0 4096\nw: 20-32 dwrite a 4096 4096\n"
         "33-34 fsync a !EIO\n40-41 sync",
