@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fuzzer.kernel import procfs
 from fuzzer.kernel.journal import read_journals
 from fuzzer.kernel.probe import missing, probe, probe_all
 from fuzzer.kernel.sweep import sweep
 from fuzzer.kernel.workarea import RunArea, run_area
+
+# How long an example takes says more about who else is on the machine.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 
 _BASIC = (
     "root",

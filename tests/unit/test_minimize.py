@@ -238,7 +238,7 @@ def test_a_damaged_state_names_its_file(text: str, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- passes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(workloads())
 def test_candidates_are_valid_simpler_and_different(workload: Workload) -> None:
     for name, one in PASSES:

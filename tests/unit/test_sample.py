@@ -163,7 +163,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(WORDS, min_size=1, max_size=6), st.integers(0, 1 << 30))
 def test_states_of_any_log_are_legal(words: list[str], seed: int) -> None:
     log = parse_log(" ".join(words))

@@ -98,7 +98,7 @@ def test_paths_count_the_iterations() -> None:
 
 
 @given(workloads())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_round_trip(workload: Workload) -> None:
     validate(workload)
     text = format(workload)
@@ -160,7 +160,6 @@ def test_cut_text_is_refused_or_canonical(cut: int) -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_random_text_is_only_ever_refused(text: str) -> None:
     _refused_or_canonical(text)
     _refused_or_canonical("powercut 1\n" + text)
@@ -168,7 +167,6 @@ def test_random_text_is_only_ever_refused(text: str) -> None:
 
 
 @given(st.binary())
-@settings(deadline=None)
 def test_random_bytes_are_only_ever_refused(data: bytes) -> None:
     with pytest.raises(InputError):
         parse_bytes(data)
