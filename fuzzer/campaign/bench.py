@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from fuzzer.campaign.bench_sequential import SequentialCosts, bench_sequential
+from fuzzer.campaign.bench_sequential import SequentialCosts, SweepRate, bench_sequential
 from fuzzer.campaign.examine import examine
 from fuzzer.campaign.execute import Execution, execute
 from fuzzer.campaign.lane import Lane, mount_options
@@ -40,7 +40,8 @@ SEED = 20240
 _DEVICE_BYTES = 1 << 30
 _STREAM_BYTES = 64 << 20
 _BURST_S = 0.2
-_RECORDER_SHARE, _STATES_SHARE, _SWEEP_SHARE = 0.35, 0.4, 0.25
+_RECORDER_SHARE, _STATES_SHARE, _LANE_SHARE = 0.3, 0.4, 0.1
+SWEEP_SHARE = 0.2
 """Parts of the time. Each section has its own, however long those before it took."""
 _WARM_UP = 2
 """Workloads not counted: they pay for mkfs and for loading code."""
@@ -89,14 +90,15 @@ class StateCosts:
     """Unique states per second when the time of running the workloads counts too."""
 
 
-Result = Comparison | StateCosts | SequentialCosts
+Result = Comparison | StateCosts | SequentialCosts | SweepRate
 
 
 def bench(lane: Lane, fs: str, seconds: float) -> Iterator[Result]:
-    """Measure one file system for about `seconds`; results come as they are known."""
+    """Measure one file system in one lane, for about `seconds` but for `SWEEP_SHARE` of it; results come as
+    they are known."""
     yield from _bench_recorder(lane, fs, time.monotonic() + seconds * _RECORDER_SHARE)
     yield from _bench_states(lane, fs, time.monotonic() + seconds * _STATES_SHARE)
-    yield bench_sequential(lane, fs, time.monotonic() + seconds * _SWEEP_SHARE)
+    yield bench_sequential(lane, fs, time.monotonic() + seconds * _LANE_SHARE)
 
 
 # The recorder.

@@ -105,7 +105,12 @@ def lint_command(ctx: click.Context, files: tuple[Path, ...], fix: bool, as_json
 @click.argument("names", nargs=-1)
 @fs_option
 @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Runs of each.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Workers; by default three per two CPUs, in guests one per CPU.",
+)
 @plan_options(Points.FSYNC)
 @recorder_option
 @target_option

@@ -43,7 +43,12 @@ _SEEDS_SHOWN = 10
 @click.command("fuzz")
 @fs_option
 @click.option("--time", "seconds", type=Duration(), default="10m", show_default=True, help="How long.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Workers; by default three per two CPUs, in guests one per CPU.",
+)
 @click.option(
     "--seed", type=click.IntRange(0), default=None, help="Seed of the workloads (kept by the campaign)."
 )

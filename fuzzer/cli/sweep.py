@@ -38,7 +38,12 @@ from fuzzer.writelog.points import Plan
 )
 @click.option("--sample", type=click.IntRange(1), default=None, help="Only this many, drawn, of each --fs.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers; one per CPU by default.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Workers; by default three per two CPUs, in guests one per CPU.",
+)
 @recorder_option
 @target_option
 @canary_option
