@@ -21,6 +21,7 @@ _BY_CALL = {
     "remount_ro": "sync",
     "write": "dsync",
     "dwrite": "dsync",
+    "awrite": "dsync",
     "msync": "msync",
     "mwrite": "msync",
 }

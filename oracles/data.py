@@ -80,7 +80,7 @@ def may_be_undone_by_mapping(file: FileVersions, event: Event) -> bool:
     The store faults in a whole folio while the direct write is under way, and its writeback puts the
     old rest of the folio back: open(2) NOTES leaves that mix undefined.
     """
-    direct = event.op.name == "dwrite" or (
+    direct = event.op.name in ("dwrite", "awrite") or (
         event.op.name == "mapped_write" and event.op.text("direct") == "yes"
     )
     return direct and any(overlaps(event, store) for store in file.mapped)

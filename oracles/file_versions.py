@@ -134,7 +134,7 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
     name = event.op.name
     if file.is_special and name not in _ATTRIBUTE_OPS:
         return
-    if name in ("write", "splice", "dwrite", "mwrite", "fault_write"):
+    if name in ("write", "splice", "dwrite", "awrite", "mwrite", "fault_write"):
         _add_write(file, event)
     elif name == "append":
         _add_append(file, event)

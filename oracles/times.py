@@ -24,7 +24,7 @@ _SLACK_NS = 250_000_000
 _MAX_DRIFT_NS = 5_000_000
 """More says that the wall clock was set while the workload ran."""
 
-_SETS_MTIME = frozenset({"write", "append", "dwrite", "truncate", "otrunc"})
+_SETS_MTIME = frozenset({"write", "append", "dwrite", "awrite", "truncate", "otrunc"})
 
 
 def check_times(case: Case) -> Iterator[Violation]:

@@ -115,7 +115,10 @@ class _Clock(Monitor):
 
 
 def bench_sweep(fs: str, seconds: float, recorder: str) -> SweepRate:
-    """Sweep for about `seconds`, or `_LEAST_S`, as `powercut sweep` does, with as many lanes; to be called with none open."""
+    """Sweep for about `seconds`, or `_LEAST_S`, as `powercut sweep` does, with as many lanes.
+
+    To be called with no lane open.
+    """
     jobs, plan, clock = default_jobs(), Plan(), _Clock()
     with tempfile.TemporaryDirectory(prefix="powercut-bench-") as place:
         options = FuzzOptions(

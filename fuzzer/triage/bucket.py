@@ -24,7 +24,10 @@ _KEEPERS = {"fsync": "fsync", "dsync": "fsync", "sync": "sync"}
 """What keeps it on btrfs: the log of the file, be a range of it synced or all (generic_write_sync and msync
 call vfs_fsync_range), or the transaction. xfs has one journal for all."""
 
-_OPS = {"append": "write", "dwrite": "write", "mwrite": "write", "fault_write": "write", "otrunc": "truncate"}
+_OPS = {
+    **dict.fromkeys(("append", "dwrite", "awrite", "mwrite", "fault_write"), "write"),
+    "otrunc": "truncate",
+}
 """Ops whose effect is the same, once it is on its way to the disk."""
 
 _MADE = {"mkdir": "made-dir", "link": "made-link"}

@@ -166,7 +166,7 @@ def _call(sync: Event) -> str:
     """The call that promised: `dsync` for a write that is durable by itself."""
     if sync.op.name == "mwrite":
         return "msync"
-    return "dsync" if sync.op.name in ("write", "append", "dwrite") else sync.op.name
+    return "dsync" if sync.op.name in ("write", "append", "dwrite", "awrite") else sync.op.name
 
 
 # ------------------------------------------------------------------------------------- sync calls
@@ -278,7 +278,7 @@ def _data_facts(
         return
     entries = [e for e in log.entries[log.start :] if e.is_write and e.done_ns <= sync.end_ns]
     since = [e for e in entries if e.arrived_ns >= op.begin_ns]
-    if op.op.name in ("write", "append", "splice", "dwrite", "mwrite", "fault_write"):
+    if op.op.name in ("write", "append", "splice", "dwrite", "awrite", "mwrite", "fault_write"):
         word = encode(op.id, tag, violation.offset - (own_shift(op) or 0), WORD_BYTES)
         written = [e for e in since if _find(log, e, word) >= 0]
     elif op.op.name == "fallocate" and violation.seen:

@@ -30,7 +30,7 @@ _MAX_RUN_OPS = 1500
 _MAX_SYNCS = 40
 
 _ALIKE: tuple[tuple[str, ...], ...] = (
-    ("write", "dwrite", "mwrite"),
+    ("write", "dwrite", "awrite", "mwrite"),
     ("fsync", "fdatasync"),
     ("sync", "syncfs"),
     ("clone", "dedupe"),

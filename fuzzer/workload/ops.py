@@ -118,6 +118,7 @@ def _choice(name: str, *choices: str) -> Param:
 
 
 _DURABLE = _choice("sync", "none", "dsync", "sync", "rwf_dsync")
+_BUFFERS = _count("buffers", 1, 1, 64)
 _OPENED = _choice("flags", "none", "dsync", "sync")
 """O_DSYNC and O_SYNC on a descriptor that nothing is written to: they promise nothing (open(2))."""
 
@@ -187,8 +188,8 @@ _ROWS = (
     OpSpec(
         "write",
         Role.DATA,
-        (_path(), *_range(), _DURABLE, _choice("rwf", "none", "nowait", "dontcache")),
-        "buffered pwritev2; nowait may be EAGAIN or short, dontcache drops the pages once they are written",
+        (_path(), *_range(), _DURABLE, _choice("rwf", "none", "nowait", "dontcache"), _BUFFERS),
+        "buffered pwritev2 of so many buffers; nowait may be EAGAIN or short, dontcache drops written pages",
     ),
     OpSpec(
         "append",
@@ -206,8 +207,14 @@ _ROWS = (
     OpSpec(
         "dwrite",
         Role.DATA,
-        (_path(), *_range(DIRECT_UNIT_BYTES), _DURABLE, _choice("rwf", "none", "nowait", "atomic")),
+        (_path(), *_range(DIRECT_UNIT_BYTES), _DURABLE, _choice("rwf", "none", "nowait", "atomic"), _BUFFERS),
         "O_DIRECT pwritev2; atomic takes a power of two at a multiple of it, where the kernel can",
+    ),
+    OpSpec(
+        "awrite",
+        Role.DATA,
+        (_path(), *_range(DIRECT_UNIT_BYTES), _DURABLE, _count("parts", 4, 1, 64)),
+        "O_DIRECT io_submit: parts of the range, all under way at once; returns when all have ended",
     ),
     OpSpec(
         "mapped_write",

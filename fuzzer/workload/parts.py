@@ -135,6 +135,14 @@ def mapped_span(s: Scene) -> dict[str, Value]:
     return {"path": path, "src": s.block(path), **span, "direct": direct}
 
 
+def buffers(s: Scene) -> dict[str, Value]:
+    return {"buffers": s.pick(((12, 1), (1, 3), (1, 16)))}
+
+
+def requests(s: Scene) -> dict[str, Value]:
+    return {"parts": s.pick(((2, 2), (4, 4), (1, 16)))}
+
+
 def unlink_sync(s: Scene) -> dict[str, Value]:
     return {"fsync": s.pick(((9, "no"), (1, "yes")))}
 

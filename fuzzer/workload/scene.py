@@ -228,13 +228,19 @@ class Scene:
                 self.sizes[op.text("path")] = self.sizes.get(op.text("path"), 0) + op.number("len")
             case "otrunc":
                 self.sizes[op.text("path")] = 0
-            case "write" | "splice" | "dwrite" | "mapped_write" | "clone" | "copy_range" | "fallocate" if (
-                args.get("mode")
-                in (
-                    None,
-                    "alloc",
-                    "zero",
-                )
+            case (
+                "write"
+                | "splice"
+                | "dwrite"
+                | "awrite"
+                | "mapped_write"
+                | "clone"
+                | "copy_range"
+                | "fallocate"
+            ) if args.get("mode") in (
+                None,
+                "alloc",
+                "zero",
             ):
                 path = str(args.get("path", args.get("to")))
                 self.sizes[path] = max(self.sizes.get(path, 0), _highest(args["off"]) + _highest(args["len"]))

@@ -43,6 +43,7 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "acl": ("chmod",),
     "mapped_write": ("write",),
     "dwrite": ("write",),
+    "awrite": ("dwrite", "write"),
     "fdatasync": ("fsync",),
     "syncfs": ("sync",),
     "remount_ro": ("sync",),

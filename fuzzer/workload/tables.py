@@ -38,10 +38,11 @@ class Row:
 
 
 ROWS = (
-    Row(30, "write", (parts.span, parts.durability, parts.buffered_flag)),
+    Row(30, "write", (parts.span, parts.durability, parts.buffered_flag, parts.buffers)),
     Row(6, "append", (parts.appended, parts.durability)),
     Row(3, "splice", (parts.span,)),
-    Row(8, "dwrite", (parts.direct_span, parts.durability, parts.direct_flag)),
+    Row(8, "dwrite", (parts.direct_span, parts.durability, parts.direct_flag, parts.buffers)),
+    Row(4, "awrite", (parts.direct_span, parts.durability, parts.requests)),
     Row(3, "mapped_write", (parts.mapped_span,)),
     Row(8, "mwrite", (parts.inner_span, parts.map_sync)),
     Row(2, "fault_write", (parts.faulty_span,)),

@@ -41,6 +41,7 @@ DATA = (
     op("splice", path="a", off=0, len=8 * K),
     op("fault_write", path="a", off=0, len=64 * K, good=8 * K),
     op("dwrite", path="a", off=0, len=8 * K),
+    op("awrite", path="a", off=0, len=64 * K),
     op("mwrite", path="a", off=0, len=8 * K),
     op("mapped_write", path="a", src=0, off=32 * K, len=8 * K, direct="yes"),
     op("read", path="a", off=0, len=8 * K),

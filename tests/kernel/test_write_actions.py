@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import errno
+import mmap
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fuzzer.kernel.aio import AsyncWrites
+from fuzzer.kernel.imagefile import store_image
+from fuzzer.kernel.recorder import open_recorder
+from fuzzer.kernel.recorder.base import DelayedIO
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import Run, decode, file_tag
 from fuzzer.workload.model import Actor, Workload
+from fuzzer.writelog.image import Image
 from tests.kernel.fresh import Fresh, fresh_file_system, op
 
 pytestmark = pytest.mark.kernel
@@ -102,3 +110,55 @@ def test_direct_flags(fresh: Fresh) -> None:
     assert crooked.errno in (errno.EINVAL, errno.EOPNOTSUPP)
     for event in (nowait, atomic):
         assert event.failed or shows(fresh, event)
+
+
+def test_one_write_of_several_buffers(fresh: Fresh) -> None:
+    events = fresh.run_ops(
+        op("write", path="A", off=8, len=10 * K + 8, buffers=3),
+        op("dwrite", path="A", off=16 * K, len=12 * K, buffers=64),
+        setup=A,
+    )
+    assert [(e.errno, e.result) for e in events] == [(0, 10 * K + 8), (0, 12 * K)]
+    fresh.remount()
+    assert all(shows(fresh, event) for event in events)
+
+
+@pytest.mark.parametrize("sync", ["none", "dsync", "sync", "rwf_dsync"])
+def test_writes_under_way_at_once(fresh: Fresh, sync: str) -> None:
+    """More parts than blocks, parts that are no whole blocks, and one part."""
+    events = fresh.run_ops(
+        op("awrite", path="A", off=4 * K, len=4 * K, parts=64, sync=sync),
+        op("awrite", path="A", off=64 * K, len=3 * K, parts=2, sync=sync),
+        op("awrite", path="A", off=M, len=256 * K, parts=16, sync=sync),
+        op("awrite", path="A", off=8 * K, len=4 * K, parts=1, sync=sync),
+        setup=A,
+    )
+    assert [(e.errno, e.result) for e in events] == [(0, 4 * K), (0, 3 * K), (0, 256 * K), (0, 4 * K)]
+    fresh.remount()
+    assert all(shows(fresh, event) for event in events)
+
+
+def test_parts_are_in_flight_together(area: RunArea) -> None:
+    """The device holds each for 0.3 s: one behind the other they would take 1.2."""
+    disk, log = area.path / "disk.img", area.path / "run.log"
+    with open_recorder("fuse", area) as recorder:
+        store_image(Image(1 << 26), disk)
+        with recorder.record(disk, log, DelayedIO("xfs", "data 300ms 1/1", 1)) as recorded:
+            fd = os.open(recorded.device, os.O_RDWR | os.O_DIRECT)
+            with mmap.mmap(-1, 64 * K) as memory:
+                parts = [memoryview(memory)[start : start + 16 * K] for start in range(0, 64 * K, 16 * K)]
+                began = time.monotonic()
+                assert AsyncWrites().write(fd, parts, 0) == [16 * K] * 4
+                assert 0.3 <= time.monotonic() - began < 1.0
+                del parts
+            os.close(fd)
+
+
+def test_what_the_kernel_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.touch()
+    fd = os.open(path, os.O_RDONLY)
+    with pytest.raises(OSError, match="io_submit") as caught:
+        AsyncWrites().write(fd, [memoryview(bytearray(512))], 0)
+    assert caught.value.errno == errno.EBADF
+    os.close(fd)

@@ -60,6 +60,7 @@ def test_arguments_come_in_powers_of_two() -> None:
         "write len 4K",
         "write sync=dsync",
         "write rwf=none",
+        "write buffers 1",
         "truncate size 4K+ odd",
         "truncate flags=none",
     }

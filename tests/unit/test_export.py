@@ -17,7 +17,8 @@ from fuzzer.cli.triage import triage_group
 from fuzzer.errors import InputError
 from fuzzer.triage.dossier import Dossier
 from fuzzer.triage.export import EXPORTERS, export
-from fuzzer.triage.export.c_ops import call_of
+from fuzzer.triage.export.c import _HEAD, _HELP
+from fuzzer.triage.export.c_ops import HELPERS, call_of
 from fuzzer.triage.export.place import Place, pattern, row_of
 from fuzzer.triage.export.program import Method, make_program
 from fuzzer.triage.export.shell_ops import COMMANDS, Dialect, Words, say
@@ -27,7 +28,7 @@ from fuzzer.workload.text import parse
 from fuzzer.writelog.crash import Again, CrashState, Kept, Torn
 
 _SHELL = Dialect("$mnt", "$work/")
-_ONLY_IN_C = {"fault_write", "mapped_write"}
+_ONLY_IN_C = {"awrite", "fault_write", "mapped_write"}
 _IN_NEITHER = set(OPS) - set(COMMANDS) - _ONLY_IN_C
 """What needs a memory cgroup, a pipe, or to know how large the device is."""
 
@@ -221,3 +222,22 @@ def test_the_command_writes_files_beside_the_finding(tmp_path: Path) -> None:
     out = tmp_path / "new" / "place"
     CliRunner().invoke(triage_group, [*words, "--output", str(out)], catch_exceptions=False)
     assert sorted(path.name for path in out.iterdir()) == ["999", "999.out"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_every_op_said_in_c_compiles(tmp_path: Path) -> None:
+    """With the calls as they are made, so that arguments and parameters fit."""
+    lines = []
+    for name in sorted(set(OPS) - {"barrier"}):
+        values = {
+            p.name: "a" if p.kind in (Kind.PATH, Kind.TEXT) else p.low for p in OPS[name].params if p.required
+        }
+        with suppress(InputError):
+            lines.append(f"\t{call_of(make_op(name, values), '0x61').text}\n")
+    assert len(lines) > 50
+    text = f'{_HEAD}static const char functions[] = "";\n{_HELP}{"".join(HELPERS.values())}'
+    source = tmp_path / "all.c"
+    source.write_text(f"{text}\nint main(void)\n{{\n{''.join(lines)}}}\n")
+    command = ["cc", "-Wall", "-Wno-unused-function", "-Werror", "-fsyntax-only", "-pthread", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

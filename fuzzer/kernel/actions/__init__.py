@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from fuzzer.kernel.actions import attributes, btrfs, data, environment, names, readers, subvolumes, sync, xfs
+from fuzzer.kernel.actions import (
+    attributes,
+    btrfs,
+    data,
+    environment,
+    names,
+    readers,
+    subvolumes,
+    sync,
+    writes,
+    xfs,
+)
 from fuzzer.kernel.actions.base import Action
 
 ACTIONS: dict[str, Action] = {
     **names.ACTIONS,
     **subvolumes.ACTIONS,
+    **writes.ACTIONS,
     **data.ACTIONS,
     **attributes.ACTIONS,
     **sync.ACTIONS,

@@ -15,6 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from fuzzer.kernel import libc
+from fuzzer.kernel.aio import AsyncWrites
 from fuzzer.kernel.barriers import Barriers
 from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
@@ -64,6 +65,7 @@ class Context:
         self._byte = 0
         self._memory_fd = -1
         self._direct: mmap.mmap | None = None
+        self._async: AsyncWrites | None = None
 
     # The row of the log. The order of stores is what a killed actor leaves behind: `begin_ns` makes the
     # row visible and so comes after what is known by then, `end_ns` makes the result count.
@@ -186,6 +188,12 @@ class Context:
         if self._direct is None or len(self._direct) < length:
             self._direct = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return memoryview(self._direct)[:length]
+
+    def async_writes(self) -> AsyncWrites:
+        """This actor's AIO context."""
+        if self._async is None:
+            self._async = AsyncWrites()
+        return self._async
 
 
 class OpenFile:

@@ -23,14 +23,46 @@ static void do_create(const char *path, mode_t mode, int flags)
 }
 """,
     "write": """\
-static void do_write(const char *path, off_t off, size_t len, int byte, int flags, int rwf)
+static void do_write(const char *path, off_t off, size_t len, int byte, int flags, int rwf, int buffers)
 {
-	void *data = aligned_alloc(4096, (len + 4095) & ~4095UL);
-	struct iovec iov = { data, len };
-	int fd = must(openat(root, path, O_RDWR | flags), path);
+	char *data = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	size_t size = ((len + 511) / 512 + buffers - 1) / buffers * 512, at;
+	struct iovec iov[64];
+	int n = 0, fd = must(openat(root, path, O_RDWR | flags), path);
 
 	memset(data, byte, len);
-	must(pwritev2(fd, &iov, 1, off, rwf), path);
+	for (at = 0; at < len; at += size)
+		iov[n++] = (struct iovec) { data + at, len - at < size ? len - at : size };
+	must(pwritev2(fd, iov, n, off, rwf), path);
+	close(fd);
+	free(data);
+}
+""",
+    "awrite": """\
+/* Direct writes that are all under way at once. */
+static void do_awrite(const char *path, off_t off, size_t len, int byte, int flags, int rwf, int parts)
+{
+	char *data = aligned_alloc(4096, (len + 4095) & ~4095UL);
+	size_t size = ((len + 511) / 512 + parts - 1) / parts * 512, at;
+	struct iocb requests[64] = { 0 }, *list[64];
+	struct io_event events[64];
+	aio_context_t context = 0;
+	int n = 0, fd = must(openat(root, path, O_RDWR | O_DIRECT | flags), path);
+
+	memset(data, byte, len);
+	for (at = 0; at < len; at += size, n++) {
+		requests[n].aio_lio_opcode = IOCB_CMD_PWRITE;
+		requests[n].aio_fildes = fd;
+		requests[n].aio_buf = (unsigned long)(data + at);
+		requests[n].aio_nbytes = len - at < size ? len - at : size;
+		requests[n].aio_offset = off + at;
+		requests[n].aio_rw_flags = rwf;
+		list[n] = &requests[n];
+	}
+	must(syscall(SYS_io_setup, 64, &context), "io_setup");
+	must(syscall(SYS_io_submit, context, n, list), path);
+	must(syscall(SYS_io_getevents, context, n, n, events, NULL), path);
+	syscall(SYS_io_destroy, context);
 	close(fd);
 	free(data);
 }
@@ -225,13 +257,19 @@ _FALLOCATE = {
 def _write(a: _Args, direct: str = "") -> str:
     flags = " | ".join(filter(lambda f: f != "0", (direct, _OPEN[a.op.text("sync")]))).strip(" |") or "0"
     rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
-    return f"do_write({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf});"
+    return f"do_write({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf}, {a.number('buffers')});"
+
+
+def _awrite(a: _Args) -> str:
+    rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
+    flags = _OPEN[a.op.text("sync")]
+    return f"do_awrite({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf}, {a.number('parts')});"
 
 
 def _append(a: _Args) -> str:
     flags = " | ".join(flag for flag in ("O_APPEND", _OPEN[a.op.text("sync")]) if flag != "0")
     rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
-    return f"do_write({a.path()}, 0, {a.number('len')}, {a.byte}, {flags}, {rwf});"
+    return f"do_write({a.path()}, 0, {a.number('len')}, {a.byte}, {flags}, {rwf}, 1);"
 
 
 def _rename(a: _Args) -> str:
@@ -271,6 +309,7 @@ _CALLS: dict[str, tuple[str, Callable[[_Args], str]]] = {
     "write": ("write", _write),
     "append": ("write", _append),
     "dwrite": ("write", lambda a: _write(a, "O_DIRECT")),
+    "awrite": ("awrite", _awrite),
     "fault_write": (
         "fault_write",
         lambda a: f"do_fault_write({a.path()}, {a.range()}, {a.number('good')}, {a.byte});",

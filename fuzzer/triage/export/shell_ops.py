@@ -71,14 +71,27 @@ class Words:
         large = isinstance(length, Draw) or (isinstance(length, int) and length > _PIECE_BYTES)
         return f"-b {self.number('len')} " if large else ""
 
+    def buffers(self) -> str:
+        """The options that make one call of a write from several buffers of one size."""
+        length, count = self.op["len"], self.op["buffers"]
+        if not isinstance(length, int) or not isinstance(count, int) or length % count:
+            raise _unsaid(self.op, "a write of buffers that differ in size")
+        return f"-V {count} -b {length // count} "
 
-_SYNC_FLAGS = {"none": ("", ""), "sync": ("", "-s"), "dsync": ("-V 1 -D ", ""), "rwf_dsync": ("-V 1 -D ", "")}
+
+_SYNC_FLAGS = {"none": ("", ""), "sync": ("", "-s"), "dsync": ("-D ", ""), "rwf_dsync": ("-D ", "")}
 """Options of xfs_io's pwrite, and of xfs_io. It has no O_DSYNC: RWF_DSYNC says the same of one write."""
 
 
 def _write(w: Words) -> str:
+    return _pwrite(w, "")
+
+
+def _pwrite(w: Words, opened: str) -> str:
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
-    return w.io(f"pwrite -q {durable}{w.piece()}-S {w.byte} {w.range()}", flags=flags)
+    one = "-V 1 " + w.piece() if durable else w.piece()  # It takes -D with -V only.
+    how = durable + (one if w.op["buffers"] == 1 else w.buffers())
+    return w.io(f"pwrite -q {how}-S {w.byte} {w.range()}", flags=f"{opened} {flags}".strip())
 
 
 def _unlink(w: Words) -> str:
@@ -89,13 +102,12 @@ def _unlink(w: Words) -> str:
 
 def _append(w: Words) -> str:
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
-    said = f"pwrite -q {durable}{w.piece()}-S {w.byte} 0 {w.number('len')}"
+    said = f"pwrite -q {durable}{'-V 1 ' if durable else ''}{w.piece()}-S {w.byte} 0 {w.number('len')}"
     return w.io(said, flags=f"-a {flags}".strip())
 
 
 def _dwrite(w: Words) -> str:
-    durable, flags = _SYNC_FLAGS[w.choice("sync")]
-    return w.io(f"pwrite -q {durable}{w.piece()}-S {w.byte} {w.range()}", flags=f"-d {flags}".strip())
+    return _pwrite(w, "-d")
 
 
 def _mwrite(w: Words) -> str:
