@@ -18,6 +18,7 @@ from fuzzer.kernel.imagefile import store_image
 from fuzzer.kernel.memcg import memory_cgroup
 from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.recorder.base import DelayedIO, RecordedDevice
+from fuzzer.kernel.throttle import throttle
 from fuzzer.kernel.walk import walk
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
@@ -101,6 +102,7 @@ def _run_mounted(
         if workload.needs_memcg:
             # Left after the unmount, which gives most charges back: reclaiming them takes long.
             cgroup = stack.enter_context(memory_cgroup(lane.area, workload.memory or NO_LIMIT))
+        throttled = stack.enter_context(throttle(lane.area)) if workload.needs_throttle else None
         mount = mounted(recorded.device, lane.live_mount, workload.fs, options)
         mount = lane.times.around(mount, "live mount", "live unmount")
         mountpoint = enter_mount(stack, mount, f"{workload.fs} with {options}")
@@ -111,6 +113,7 @@ def _run_mounted(
                     mountpoint,
                     fs=workload.fs,
                     cgroup=cgroup,
+                    throttle=throttled,
                     deadline_s=deadline_s,
                     on_durable=None if lane.recorder.timed else _marker(recorded),
                 )

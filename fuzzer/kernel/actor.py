@@ -20,6 +20,7 @@ from fuzzer.kernel.identity import InodeReader
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.process import die_with_parent
 from fuzzer.kernel.shared import SharedRun
+from fuzzer.kernel.throttle import Throttle
 from fuzzer.workload.model import SETUP, Actor, Op, Resolver, Workload, varies
 
 ENDED, CRASHED = 0, 70
@@ -45,6 +46,7 @@ class Stage:
     fs: str
     shared: SharedRun
     cgroup: MemoryCgroup | None
+    throttle: Throttle | None
     on_durable: OnDurable | None
     keep_fds: tuple[int, ...]
 

@@ -20,8 +20,9 @@ from fuzzer.kernel.knobs import kept_knobs
 from fuzzer.kernel.memcg import MemoryCgroup
 from fuzzer.kernel.procfs import kernel_stack
 from fuzzer.kernel.shared import SharedRun
+from fuzzer.kernel.throttle import Throttle
 from fuzzer.state.history import History, events_from_records
-from fuzzer.workload.model import SETUP, Workload
+from fuzzer.workload.model import SETUP, THROTTLED, Workload
 
 KILL_S = 10.0
 """How long a killed actor may take to die before it counts as stuck in the kernel."""
@@ -33,6 +34,7 @@ def run_workload(
     *,
     fs: str,
     cgroup: MemoryCgroup | None,
+    throttle: Throttle | None = None,
     deadline_s: float,
     on_durable: OnDurable | None = None,
     keep_fds: tuple[int, ...] = (),
@@ -44,10 +46,12 @@ def run_workload(
     of the run is left when this returns.
 
     Raises HangError if a killed actor does not die, LostWorkerError if an actor's own code failed,
-    MissingCapabilityError if the workload needs a memory cgroup and none is given.
+    MissingCapabilityError if the workload needs a memory cgroup, or a throttle, and none is given.
     """
     if cgroup is None and workload.needs_memcg:
         raise MissingCapabilityError("the workload needs a memory cgroup", hint="see powercut doctor: memcg")
+    if throttle is None and workload.needs_throttle:
+        raise MissingCapabilityError("the workload throttles actors", hint="see powercut doctor: cpu-quota")
     root = _root_inode(mountpoint, fs)
     turns_knobs = any(op.name == "knob" for op in workload.iter_ops())
     with kept_knobs() if turns_knobs else nullcontext(), SharedRun(workload) as shared:
@@ -57,6 +61,7 @@ def run_workload(
             fs=fs,
             shared=shared,
             cgroup=cgroup,
+            throttle=throttle,
             on_durable=on_durable,
             keep_fds=keep_fds,
         )
@@ -218,6 +223,8 @@ def _run_group(stage: Stage, numbers: tuple[int, ...], deadline: float) -> tuple
     with _forked_group(stage, numbers) as group:
         if stage.cgroup is not None:
             _enter_cgroup(stage, stage.cgroup, group.children)
+        if stage.throttle is not None:
+            _throttle(stage, stage.throttle, group.children)
         stage.shared.board.open_gate()
         group.reap_until(deadline)
     return group.died()
@@ -251,6 +258,14 @@ def _enter_cgroup(stage: Stage, cgroup: MemoryCgroup, children: list[_Child]) ->
             # An actor that has died already says so when it is reaped.
             with suppress(ProcessLookupError):
                 cgroup.add(child.pid)
+
+
+def _throttle(stage: Stage, throttle: Throttle, children: list[_Child]) -> None:
+    """On cgroup v2, where a process is in one group, this takes them out of the memory limit."""
+    for child in children:
+        if child.number != SETUP and stage.workload.actors[child.number - 1].sched == THROTTLED:
+            with suppress(ProcessLookupError):
+                throttle.add(child.pid)
 
 
 def _freezes(workload: Workload, number: int) -> bool:

@@ -10,15 +10,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
-from fuzzer.errors import LeakError, MissingCapabilityError
-from fuzzer.kernel.process import wait_until
-from fuzzer.kernel.procfs import mounts
+from fuzzer.kernel.cgroup import find_hierarchy, new_group, write_file
 from fuzzer.kernel.workarea import RunArea
-
-_REMOVE_S = 10.0
 
 
 class MemoryCgroup(ABC):
@@ -81,9 +76,7 @@ class MemoryCgroup(ABC):
         return next(int(value) for key, value in pairs if key == field)
 
     def _write(self, name: str, text: str) -> None:
-        # Unbuffered: the kernel's errno has to come from this write, not from a close.
-        with (self.path / name).open("wb", buffering=0) as file:
-            file.write(text.encode())
+        write_file(self.path / name, text)
 
 
 class CgroupV1(MemoryCgroup):
@@ -169,66 +162,14 @@ class CgroupV2(MemoryCgroup):
 
 @contextmanager
 def memory_cgroup(owner: RunArea | str, limit_bytes: int) -> Iterator[MemoryCgroup]:
-    """Make a memory cgroup, remove it at the end; the processes in it must have ended by then.
+    """Make a memory cgroup, remove it at the end: see `cgroup.new_group`.
 
-    `owner` is the run's area, or a name to start the group's name with. MissingCapabilityError if
-    this machine has no memory controller, LeakError if the group cannot be removed.
+    MissingCapabilityError if this machine has no memory controller.
     """
-    name = owner if isinstance(owner, str) else owner.mark
-    parent, version = find_hierarchy()
-    path = _make_directory(parent, name)
-    if not isinstance(owner, str):
-        owner.note("cgroup", str(path))
-    cgroup = version(path, limit_bytes)
-    try:
+    root, version = find_hierarchy("memory")
+    kind = CgroupV1 if version == 1 else CgroupV2
+    # Giving the charges back: a group that has some takes long to remove.
+    with new_group(owner, root, lambda path: kind(path, 0).drop_charges()) as path:
+        cgroup = kind(path, limit_bytes)
         cgroup.prepare()
         yield cgroup
-    finally:
-        if not isinstance(owner, str):
-            owner.forget("cgroup", str(path))
-        _remove(cgroup)
-
-
-def find_hierarchy() -> tuple[Path, type[MemoryCgroup]]:
-    """Root of the hierarchy that has the memory controller, and its kind."""
-    for mount in mounts():
-        if mount.fs == "cgroup" and "memory" in mount.super_options.split(","):
-            return mount.path, CgroupV1
-        # Children get a controller only if the parent hands it down.
-        if mount.fs == "cgroup2" and "memory" in (mount.path / "cgroup.subtree_control").read_text().split():
-            return mount.path, CgroupV2
-    raise MissingCapabilityError(
-        "no memory cgroup controller",
-        hint="mount a cgroup hierarchy with it, or write +memory to cgroup.subtree_control of its root",
-    )
-
-
-def _make_directory(parent: Path, name: str) -> Path:
-    for number in count():
-        path = parent / f"{name}-{number}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("count() does not end")
-
-
-def _remove(cgroup: MemoryCgroup) -> None:
-    """Give the charges back, then remove the group: EBUSY for a moment after its last process."""
-
-    def done() -> bool:
-        try:
-            cgroup.path.rmdir()
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                return False
-            raise
-        return True
-
-    cgroup.drop_charges()
-    if not wait_until(done, _REMOVE_S):
-        pids = (cgroup.path / "cgroup.procs").read_text().split()
-        raise LeakError(
-            f"{cgroup.path} cannot be removed", hint=f"processes in it: {', '.join(pids) or 'none'}"
-        )

@@ -17,6 +17,7 @@ from fuzzer.errors import MissingCapabilityError, PowercutError
 from fuzzer.kernel import libc, procfs
 from fuzzer.kernel.kmsg import KernelLog
 from fuzzer.kernel.process import PATH, run
+from fuzzer.kernel.throttle import throttle
 
 _SETUP = "scripts/setup installs it"
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -158,6 +159,11 @@ def _try_cgroup(root: Path, limit: str) -> str:
     return f"a limit can be set in {root}"
 
 
+def _cpu_quota() -> str:
+    with throttle(f"powercut-probe-{os.getpid()}") as group:
+        return f"a quota can be set in {group.path.parent}"
+
+
 def _drop_caches() -> str:
     with _opened("/proc/sys/vm/drop_caches", os.O_WRONLY):
         return "/proc/sys/vm/drop_caches opens for writing"
@@ -199,6 +205,7 @@ _PROBES: dict[str, tuple[Probe, str]] = {
     "xfs-quota": (_xfs_quota, "only needed by workloads that mount xfs with quotas (CONFIG_XFS_QUOTA)"),
     "memcg-v1": (_memcg_v1, "only needed where there is no memcg-v2"),
     "memcg-v2": (_memcg_v2, "needs the memory controller in cgroup2's cgroup.subtree_control"),
+    "cpu-quota": (_cpu_quota, "only needed by workloads that throttle actors (CONFIG_CFS_BANDWIDTH)"),
     "drop_caches": (_drop_caches, "needs root and a writable /proc/sys"),
     "kmsg": (_kmsg, "needs root; in a container, --privileged"),
     "kvm": (_kvm, "only makes guests faster; needs virtualization"),

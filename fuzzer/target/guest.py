@@ -63,8 +63,9 @@ def _mount_pseudo_file_systems() -> None:
     libc.mount("tmpfs", "/dev/shm", "tmpfs")
     libc.mount("tmpfs", "/run", "tmpfs")
     libc.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
-    if "memory" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split():
-        Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
+    has = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
+    for controller in {"memory", "cpu"}.intersection(has):
+        Path("/sys/fs/cgroup/cgroup.subtree_control").write_text(f"+{controller}")
     with suppress(OSError):  # A kernel without it has no use for it either.
         libc.mount("debugfs", "/sys/kernel/debug", "debugfs")
 

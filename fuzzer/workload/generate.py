@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fuzzer.errors import InputError
 from fuzzer.workload import tables
 from fuzzer.workload.mixes import ANY, MIXES, Mix
-from fuzzer.workload.model import Actor, Op, Value, Workload, make_op
+from fuzzer.workload.model import SCHED_POLICIES, Actor, Op, Value, Workload, make_op
 from fuzzer.workload.ops import Role
 from fuzzer.workload.options import FILE_SYSTEMS
 from fuzzer.workload.scene import FILES, Scene
@@ -259,9 +259,9 @@ def _with_sync(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:
 
 def _scheduled(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:
     noise = scene.pick(tables.SCHEDULING)
-    if noise == "idle":
+    if noise in SCHED_POLICIES:
         chosen = scene.rng.randrange(len(actors))
-        return tuple(replace(a, sched="idle") if n == chosen else a for n, a in enumerate(actors))
+        return tuple(replace(a, sched=noise) if n == chosen else a for n, a in enumerate(actors))
     cpus = {"one cpu": 1, "two cpus": 2}.get(noise, 0)
     return tuple(replace(a, cpu=n % cpus) if cpus else a for n, a in enumerate(actors))
 

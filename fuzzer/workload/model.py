@@ -17,8 +17,10 @@ from fuzzer.workload.options import counts_xfs_quota
 SETUP = 0
 """Actor number of the setup block; actors count from 1."""
 
-SCHED_POLICIES = ("other", "idle")
-"""`idle` runs only when nobody else wants the CPU, and so stops anywhere, for long (sched(7))."""
+THROTTLED = "throttled"
+SCHED_POLICIES = ("other", "idle", THROTTLED)
+"""`idle` runs only when nobody else wants the CPU, and so stops anywhere, for long (sched(7)); `throttled`
+runs for a part of the time only, whoever else wants it."""
 
 MAX_ACTORS = 31
 MAX_SEQUENCE = (1 << 19) - 1
@@ -166,6 +168,7 @@ class Workload:
         memory limit, file system and options imply."""
         needed = set(self.requires).union(*(op.spec.requires for op in self.iter_ops()))
         needed |= {"memcg"} if self.memory else set()
+        needed |= {"cpu-quota"} if self.needs_throttle else set()
         needed |= {self.fs} if self.fs else set()
         needed |= {"xfs-quota"} if self.fs == "xfs" and counts_xfs_quota(self.mount) else set()
         return frozenset(needed)
@@ -173,6 +176,10 @@ class Workload:
     @property
     def needs_memcg(self) -> bool:
         return "memcg" in self.capabilities
+
+    @property
+    def needs_throttle(self) -> bool:
+        return any(actor.sched == THROTTLED for actor in self.actors)
 
     def iter_ops(self) -> Iterator[Op]:
         """Every op once, in text order."""

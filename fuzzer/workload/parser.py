@@ -40,7 +40,7 @@ _OCTAL = re.compile(r"[0-7]{1,5}")
 _NUMBER_KEYS = {"size": True, "memory": True, "seed": False}
 """Header keys that are numbers; True: with a suffix."""
 
-_ACTOR_USAGE = "actor NAME [loop=N|others] [cpu=N] [sched=idle]"
+_ACTOR_USAGE = "actor NAME [loop=N|others] [cpu=N] [sched=idle|throttled]"
 _DEFAULTS = Workload()
 
 

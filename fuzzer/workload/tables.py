@@ -138,8 +138,9 @@ TEMPERS: Table[Temper] = (
 )
 
 ACTORS: Table[int] = ((45, 2), (35, 3), (20, 4))
-SCHEDULING: Table[str] = ((88, ""), (4, "idle"), (4, "one cpu"), (4, "two cpus"))
-"""Noise in who runs when: one actor that runs only where nobody else wants to, and so stops anywhere; all
+SCHEDULING: Table[str] = ((84, ""), (4, "idle"), (4, "throttled"), (4, "one cpu"), (4, "two cpus"))
+"""Noise in who runs when: one actor that runs only where nobody else wants to, or for a fifth of
+the time, and so stops anywhere; all
 on one CPU, or each where it starts and nowhere else."""
 LOOPS: Table[int] = ((55, 1), (15, 2), (12, 3), (8, 4), (10, 5))
 BUDGETS: Table[tuple[int, int]] = (

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from fuzzer.errors import LeakError
-from fuzzer.kernel import memcg
+from fuzzer.kernel import cgroup as cgroup_module
 from fuzzer.kernel.actors import run_workload
-from fuzzer.kernel.memcg import CgroupV1, MemoryCgroup, find_hierarchy, memory_cgroup
+from fuzzer.kernel.cgroup import find_hierarchy
+from fuzzer.kernel.memcg import CgroupV1, MemoryCgroup, memory_cgroup
 from fuzzer.kernel.workarea import RunArea
 from fuzzer.state.history import History
 from fuzzer.workload.model import Actor, Workload
@@ -74,7 +75,7 @@ def test_the_group_carries_the_mark_and_two_do_not_clash(area: RunArea) -> None:
         memory_cgroup("powercut-x", M) as named,
     ):
         assert one.path != two.path
-        assert {one.path.parent, two.path.parent} == {find_hierarchy()[0]}
+        assert {one.path.parent, two.path.parent} == {find_hierarchy("memory")[0]}
         assert one.path.name.startswith(area.mark)
         assert named.path.name.startswith("powercut-x-")
         assert limit(named) == M
@@ -138,7 +139,7 @@ def test_an_impossible_squeeze_is_an_error_of_the_op(fresh: Fresh, cgroup: Memor
 
 
 def test_a_group_with_a_process_in_it_is_a_leak(area: RunArea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memcg, "_REMOVE_S", 0.2)
+    monkeypatch.setattr(cgroup_module, "_REMOVE_S", 0.2)
     pid = os.fork()
     if pid == 0:
         time.sleep(60)
