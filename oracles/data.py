@@ -168,9 +168,9 @@ class Origins:
 
     def __init__(self, versions: Versions) -> None:
         self.versions = versions
-        self._yes: set[tuple[int, Run]] = set()
-        self._no: set[tuple[int, Run]] = set()
-        self._asked: set[tuple[int, Run]] = set()
+        self._yes: set[tuple[int, int, Run]] = set()
+        self._no: set[tuple[int, int, Run]] = set()
+        self._asked: set[tuple[int, int, Run]] = set()
         self._edges: dict[int, list[int]] = {}
 
     def explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int) -> bool:
@@ -187,7 +187,10 @@ class Origins:
                 self._no |= self._asked - self._yes
                 return False
 
-    def _explain(self, file: FileVersions, piece: Run, before_ns: int, floor: int, depth: int) -> bool:
+    def _explain(
+        self, file: FileVersions, piece: Run, before_ns: int, floor: int, depth: int, but: int = 0
+    ) -> bool:
+        """`explain`, by another op than `but`."""
         if piece.op == ZERO and floor == 0:
             return True
         return any(
@@ -195,6 +198,7 @@ class Origins:
             and version.end >= piece.end
             and floor <= version.event.end_ns
             and version.event.begin_ns < before_ns
+            and version.event.id != but
             and self._may_be_from(file, version, piece, depth)
             for version in file.data_like(piece.op)
         )
@@ -204,7 +208,7 @@ class Origins:
             return True
         if version.source is Source.WRITE:
             return version.shift in (None, piece.shift) and piece.tag == file_tag(file.inode)
-        key = (version.event.id, piece)
+        key = (version.event.id, file.inode, piece)
         if key in self._yes:
             return True
         if key in self._no or key in self._asked:
@@ -223,8 +227,10 @@ class Origins:
         distance = clone.op.number("off") - clone.op.number("src")
         shift = piece.shift - distance if piece.op != ZERO else 0
         moved = replace(piece, start=piece.start - distance, end=piece.end - distance, shift=shift)
+        # An exchange changes its source as well: what was there before does not come back by the same op.
+        but = clone.id if clone.op.name == "exchange_range" else 0
         return all(
-            self._explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth)
+            self._explain(source, part, clone.end_ns, _floor_when(source, part, clone.begin_ns), depth, but)
             for part in split(moved, self._edges_of(source))
         )
 

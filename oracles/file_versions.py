@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from fuzzer.state.history import Event
+from fuzzer.workload.model import make_op
 from fuzzer.workload.ops import MAX_FILE_BYTES
 
 END_OF_FILE = MAX_FILE_BYTES * 2
@@ -79,7 +80,7 @@ class FileVersions:
     reserved: list[Event] = field(default_factory=list)
     """fallocate ops that reserved all of their range."""
     rewritten: list[Event] = field(default_factory=list)
-    """Defragmentations: the data is the same after them, the number of blocks it takes need not be."""
+    """Defragmentations and exchanges: nobody knows how many blocks it takes after them."""
     mapped: list[Event] = field(default_factory=list)
     """Stores through a mapping; see `data.py` on what they do to direct writes."""
     _writes: dict[int, list[DataVersion]] = field(default_factory=lambda: defaultdict(list))
@@ -148,6 +149,11 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
         file.rewritten.append(event)
     elif name == "clone":
         _add_clone(file, event)
+    elif name == "exchange_range":
+        start = event.op.number("off")
+        end = start + event.op.number("len")
+        file.add_data(DataVersion(event, start, end, Source.CLONE, event.succeeded))
+        file.rewritten.append(event)
     elif name in ("copy_range", "mapped_write"):
         _add_copy(file, event)
     elif name == "chmod":
@@ -160,6 +166,15 @@ def add_inode_version(file: FileVersions, event: Event) -> None:
         _add_xattr(file, event)
     elif name == "acl":
         _add_acl(file, event)
+
+
+def halves(event: Event) -> tuple[Event, ...]:
+    """What the op did, seen from each inode it did it to: an exchange changes two."""
+    if event.op.name != "exchange_range":
+        return (event,)
+    args = dict(event.op.args)
+    mirrored = make_op(event.op.name, args | {"src": args["off"], "off": args["src"]})
+    return event, replace(event, op=mirrored, subject=event.other, other=event.subject)
 
 
 def add_first_data(file: FileVersions, event: Event) -> None:

@@ -100,7 +100,7 @@ def _may_be_touched(case: Case, inode: int, since: Event | None) -> bool:
     """True if an op that was not over before `since` may have set the mtime to the time of the clock."""
     begin_ns = since.begin_ns if since else 0
     return any(
-        event.subject == inode
+        inode in (event.subject, event.other if event.op.name == "exchange_range" else 0)
         and event.op.spec.role is Role.DATA
         and event.end_ns >= begin_ns
         and case.floors.visible(event)

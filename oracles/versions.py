@@ -23,6 +23,7 @@ from oracles.file_versions import (
     ValueVersion,
     add_first_data,
     add_inode_version,
+    halves,
     may_have_changed,
     owner,
 )
@@ -190,7 +191,8 @@ def read_versions(
                 found = versions.idle if _is_idle(event) else versions.name_events
                 found.append(settled.events.get(event.id, event))
         elif event.subject and may_have_changed(event) and not versions.is_opaque(event.subject):
-            add_inode_version(versions.file(event.subject), event)
+            for half in halves(event):
+                add_inode_version(versions.file(half.subject), half)
     versions.name_events.sort(key=lambda e: e.begin_ns)
     _find_races(versions)
     for event in versions.name_events:

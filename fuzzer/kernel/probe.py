@@ -16,8 +16,12 @@ from pathlib import Path
 from fuzzer.errors import MissingCapabilityError, PowercutError
 from fuzzer.kernel import libc, procfs
 from fuzzer.kernel.kmsg import KernelLog
+from fuzzer.kernel.loop import private_minor
+from fuzzer.kernel.mkfs import make_fs
+from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.process import PATH, run
 from fuzzer.kernel.throttle import throttle
+from fuzzer.kernel.workarea import run_area
 
 _SETUP = "scripts/setup installs it"
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -27,6 +31,7 @@ _DM_CONTROL = Path("/dev/mapper/control")
 _DM_VERSION, _DM_GET_TARGET_VERSION = 0xC138FD00, 0xC138FD11
 _DM_IOCTL_BYTES, _DM_DATA_START_AT, _DM_NAME_AT = 312, 16, 48
 _TOOL_TIMEOUT_S = 10.0
+_LEAST_XFS_BYTES = 300 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,18 @@ def _xfs_quota() -> str:
     return f"{_XFS_QUOTA_STATISTICS} is there"
 
 
+def _xfs_exchange() -> str:
+    """Only a mount tells: mkfs may know it and the kernel not."""
+    with run_area() as area, private_minor(area) as minor:
+        image = area.path / "probe.img"
+        image.touch()
+        os.truncate(image, _LEAST_XFS_BYTES)
+        with minor.attached(image) as device:
+            make_fs(device, "xfs", "-i exchange=1")
+            with mounted(device, area.mkdir("probe"), "xfs"):
+                return "mkfs.xfs -i exchange=1 makes what the kernel mounts"
+
+
 def _kvm() -> str:
     with _opened("/dev/kvm", os.O_RDWR) as kvm:
         version = fcntl.ioctl(kvm, _KVM_GET_API_VERSION)
@@ -203,6 +220,7 @@ _PROBES: dict[str, tuple[Probe, str]] = {
     "btrfs-check": (partial(_tool, "btrfs", "--version"), f"{_SETUP} (package btrfs-progs)"),
     "xfs_repair": (partial(_tool, "xfs_repair", "-V"), f"{_SETUP} (package xfsprogs)"),
     "xfs-quota": (_xfs_quota, "only needed by workloads that mount xfs with quotas (CONFIG_XFS_QUOTA)"),
+    "xfs-exchange": (_xfs_exchange, "only needed by exchange_range: xfsprogs 6.10 and Linux 6.10"),
     "memcg-v1": (_memcg_v1, "only needed where there is no memcg-v2"),
     "memcg-v2": (_memcg_v2, "needs the memory controller in cgroup2's cgroup.subtree_control"),
     "cpu-quota": (_cpu_quota, "only needed by workloads that throttle actors (CONFIG_CFS_BANDWIDTH)"),

@@ -13,6 +13,8 @@ from oracles.versions import Versions
 def share_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str, str]]:
     """`shared`: a clone joined the file and the one the words were written to, at that very place.
 
+    `exchanged`: that place and this one had changed places, by a call that was not over when they were.
+
     `let-go`: the op by which the file gave its share of the place up before those words were written;
     `writeback`, if none did and something else was written to it: what is beside it goes to new blocks too
     (whole folios, and xfs_bmap_extsize_align for the copy-on-write extent size).
@@ -20,7 +22,10 @@ def share_facts(violation: Violation, versions: Versions) -> Iterator[tuple[str,
     writer = versions.history.by_id.get(violation.seen)
     if writer is None or writer.subject == violation.inode:
         return
-    clones = [e for e in _clones(versions) if _joins(e, violation, writer) and e.begin_ns < writer.end_ns]
+    joined = [e for e in _clones(versions) if _joins(e, violation, writer) and e.begin_ns < writer.end_ns]
+    clones = [e for e in joined if e.op.name != "exchange_range"]
+    if len(clones) < len(joined):
+        yield "exchanged", "yes"
     yield "shared", "yes" if clones else "no"
     ops = [e for clone in clones for e in _let_go(versions, violation, clone, writer)]
     if ops:

@@ -36,7 +36,9 @@ def generate(seed: int, index: int, fs: str, mix: str = ANY.name, pair: str = ""
         raise InputError(f"no workloads for {fs!r}", hint=f"known: {', '.join(FILE_SYSTEMS)}")
     chosen = find_mix(mix, fs)
     rng = random.Random(f"{seed}/{index}/{fs}" if chosen is ANY else f"{seed}/{index}/{fs}/{mix}")
-    workload = _Maker(Scene(rng, fs), chosen).workload(f"generated {seed}/{index}/{fs}", pair)
+    scene = Scene(rng, fs)
+    scene.exchanges = fs == "xfs" and scene.chance(tables.EXCHANGES_PERCENT)
+    workload = _Maker(scene, chosen).workload(f"generated {seed}/{index}/{fs}", pair)
     validate(workload)
     return workload
 
@@ -79,7 +81,7 @@ class _Maker:
             title=title if mix is ANY else f"{title} {mix.name}",
             fs=scene.fs,
             size=mix.sizes.get(scene.fs, Workload().size),
-            mkfs=scene.pick(tables.MKFS[scene.fs]) if not grows else tables.GROWING,
+            mkfs=_mkfs(scene, grows),
             mount=scene.pick(tables.MOUNT[scene.fs]),
             memory=scene.pick(mix.memory_limits) if environment else 0,
             delay="" if sequential else scene.pick(tables.DELAYS),
@@ -255,6 +257,12 @@ def _with_sync(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:
         return actors
     last = make_op("fsync", {"path": scene.file()})
     return (replace(actors[0], ops=(*actors[0].ops, last)), *actors[1:])
+
+
+def _mkfs(scene: Scene, grows: bool) -> str:
+    drawn = scene.pick(tables.MKFS[scene.fs])
+    needed = [tables.GROWING] * grows + [tables.EXCHANGING] * scene.exchanges
+    return " ".join(needed) or drawn
 
 
 def _scheduled(scene: Scene, actors: tuple[Actor, ...]) -> tuple[Actor, ...]:

@@ -255,6 +255,13 @@ _ROWS = (
         "copy_file_range",
     ),
     OpSpec("dedupe", Role.DATA, _REMAP, "FIDEDUPERANGE"),
+    OpSpec(
+        "exchange_range",
+        Role.DATA,
+        (_path("from"), _path("to"), _bytes("src"), *_range()),
+        "XFS_IOC_EXCHANGE_RANGE; needs mkfs options -i exchange=1",
+        ("xfs", "xfs-exchange"),
+    ),
     OpSpec("chmod", Role.ATTRIBUTES, (_path(), _mode()), "fchmod"),
     OpSpec("chown", Role.ATTRIBUTES, (_path(), _id("uid"), _id("gid")), "fchown to numeric ids"),
     OpSpec("utimes", Role.ATTRIBUTES, (_path(),), "set the mtime to a time that names this op, in 1985"),

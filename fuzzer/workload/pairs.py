@@ -11,6 +11,9 @@ from fuzzer.workload.tables import ROWS
 _ON_OLD_NAMES = frozenset({"link", "rename", "unlink"})
 """Ops on names that take hold of a file that is there already."""
 
+_SPECIAL_MAKE = frozenset({"exchange_range"})
+"""Ops that work on file systems of a special make only, which are drawn as a whole."""
+
 
 def is_on_everything(name: str) -> bool:
     """True for ops that name no file: they work on the whole file system, or the machine."""
@@ -24,7 +27,8 @@ def pair_name(one: str, other: str) -> str:
 
 def pairs_of(fs: str) -> tuple[str, ...]:
     """Every pair of ops of `fs` that may share an object, sorted."""
-    names = sorted(row.name for row in ROWS if row.runs_on(fs) and row.role is not Role.CONTROL)
+    rows = [row for row in ROWS if row.runs_on(fs) and row.role is not Role.CONTROL]
+    names = sorted({row.name for row in rows} - _SPECIAL_MAKE)
     return tuple(
         pair_name(one, other)
         for one, other in combinations_with_replacement(names, 2)

@@ -190,6 +190,21 @@ def remap_span(s: Scene) -> dict[str, Value]:
     return {"from": source, "to": target, "src": src, "off": s.offset(target, BLOCK), "len": length}
 
 
+def exchanged_span(s: Scene) -> dict[str, Value]:
+    """Whole blocks inside both files; behind their end it is EINVAL."""
+    source = s.full_file()
+    target = s.other_file(source) if s.chance(85) else source
+    src, off = s.block(source), s.block(target)
+    inside = min(s.sizes.get(source, 0) - src, s.sizes.get(target, 0) - off) // BLOCK * BLOCK
+    return {
+        "from": source,
+        "to": target,
+        "src": src,
+        "off": off,
+        "len": max(BLOCK, min(s.length(BLOCK), inside)),
+    }
+
+
 def same_span(s: Scene) -> dict[str, Value]:
     """One block at the same place of two files: equal after a clone or in holes."""
     source = s.full_file()

@@ -72,6 +72,8 @@ class Scene:
     subvolumes: list[str] = field(default_factory=list)
     read_only: list[str] = field(default_factory=list)
     """Those subvolumes that are read-only snapshots."""
+    exchanges: bool = False
+    """Whether the file system can exchange ranges."""
     xattrs: list[tuple[str, str]] = field(default_factory=list)
     """(path, name) of what setxattr set, whatever became of the path."""
 

@@ -44,6 +44,7 @@ _SIMPLER: dict[str, tuple[str, ...]] = {
     "mapped_write": ("write",),
     "dwrite": ("write",),
     "awrite": ("dwrite", "write"),
+    "exchange_range": ("clone", "copy_range"),
     "fdatasync": ("fsync",),
     "syncfs": ("sync",),
     "remount_ro": ("sync",),

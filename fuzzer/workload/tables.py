@@ -53,6 +53,7 @@ ROWS = (
     Row(7, "clone", (parts.remap_span,)),
     Row(3, "copy_range", (parts.copy_span,)),
     Row(3, "dedupe", (parts.same_span,)),
+    Row(8, "exchange_range", (parts.exchanged_span,), lambda scene: scene.exchanges),
     Row(10, "create", (parts.new_file, parts.opened)),
     Row(4, "mkdir", (parts.new_directory,)),
     Row(4, "symlink", (parts.new_symlink,)),
@@ -179,6 +180,9 @@ MEMORY_LIMITS: Table[int] = ((80, 0), (12, 128 << 20), (8, 64 << 20))
 
 GROWING = "-d size=300m"
 """mkfs options of an xfs that leaves room for growfs."""
+
+EXCHANGES_PERCENT, EXCHANGING = 4, "-i exchange=1"
+"""Few workloads exchange ranges: most installed xfsprogs (before 6.10) cannot make an xfs for it."""
 
 DELAYS: Table[str] = (
     (80, ""),

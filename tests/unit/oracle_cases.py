@@ -101,7 +101,7 @@ class Script:
         if op.name not in _NAMES:
             paths = [key for key, _ in op.args if key in ("to", "path")]
             target = op.text(paths[0]) if paths else "."
-            other = at[op.text("from")] if op.name in ("clone", "copy_range") else 0
+            other = at[op.text("from")] if op.name in ("clone", "copy_range", "exchange_range") else 0
             return replace(event, subject=at.get(target, 0), other=other)
         if op.name in _BORN:
             path = op.text("path")

@@ -112,8 +112,9 @@ def test_every_pair_can_be_brought_together(fs: str) -> None:
         meeting = [actor for actor in workload.actors if actor.name.startswith("pair-")]
         assert pair_name(*(actor.ops[1].name for actor in meeting)) == pair
         assert {actor.ops[0] for actor in meeting} == {make_op("barrier", {"name": "pair"})}
-    met = [a.ops[1]["path"] for a in generate(5, 1, fs, pair="fsync+write").actors if "pair" in a.name]
-    assert len(set(met)) == 1
+    made = [generate(5, index, fs, pair="fsync+write") for index in range(20)]
+    met = [{a.ops[1]["path"] for a in w.actors if a.name.startswith("pair-")} for w in made]
+    assert sum(len(paths) == 1 for paths in met) > 10, "the others fsync a directory, or by a symbolic link"
 
 
 def test_only_feedback_makes_workloads_depend_on_the_past() -> None:

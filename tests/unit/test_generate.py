@@ -155,11 +155,13 @@ def test_loops_draw_and_barriers_meet() -> None:
 def test_options_are_mostly_default_and_all_used() -> None:
     for fs in ("btrfs", "xfs"):
         mine = [workload for workload in sample() if workload.fs == fs]
-        for used, table in (
-            ([w.mkfs for w in mine], tables.MKFS[fs]),
-            ([w.mount for w in mine], tables.MOUNT[fs]),
+        exchanging = [tables.EXCHANGING] if fs == "xfs" else []
+        for used, table, special in (
+            ([w.mkfs for w in mine], tables.MKFS[fs], exchanging),
+            ([w.mount for w in mine], tables.MOUNT[fs], []),
         ):
-            assert set(used) == {choice for _, choice in table}
+            both = {f"{tables.GROWING} {tables.EXCHANGING}"}
+            assert set(used) - both == {choice for _, choice in table} | set(special)
             assert used.count("") > len(used) / 2
 
 
@@ -224,3 +226,10 @@ def test_nobody_makes_a_file_system_read_only_beside_a_balance(beside: str) -> N
     """Neither as a pair nor by chance: `validate`, which `generate` ends with, refuses it on btrfs."""
     made = [generate(5, index, "btrfs", pair=f"balance+{beside}") for index in range(300)]
     assert all(any(op.name == "balance" for op in workload.iter_ops()) for workload in made)
+
+
+def test_ranges_are_exchanged_where_the_file_system_can() -> None:
+    exchanging = [w for w in sample() if any(op.name == "exchange_range" for op in w.iter_ops())]
+    assert 0 < len(exchanging) < 0.05 * COUNT
+    assert all(tables.EXCHANGING in w.mkfs for w in exchanging)
+    assert any(tables.EXCHANGING not in w.mkfs for w in sample() if w.fs == "xfs")

@@ -362,6 +362,24 @@ def test_a_renamed_file_is_lost_beside_the_fsync_of_an_unlinked_one(beside: str,
 
 
 @pytest.mark.parametrize(
+    ("history", "known"),
+    [
+        ("11-12 exchange_range a b 0 0 4096\nz: 13-14 dwrite a 0 4096", "0030"),
+        ("11-12 exchange_range b a 0 0 4096\nz: 13-14 dwrite a 0 4096", "0030"),
+        ("z: 11-12 dwrite a 0 4096\n13-14 fsync b", ""),
+        ("11-12 exchange_range a b 4096 4096 4096\nz: 13-14 dwrite a 0 4096", ""),
+    ],
+)
+def test_words_of_the_file_it_was_exchanged_with(history: str, known: str) -> None:
+    """Written there after the exchange, at that very place."""
+    script = Script(
+        f"0-1 create a\n2-3 create b\nw: 5-6 write b 0 8192\nv: 7-8 write a 0 8192\n9-10 sync\n{history}"
+    )
+    label = file_under(script, "xfs", "a b", a=Has("z:0-4096 v:4096-8192"), b=Has("z/a@0:0-4096 w:4096-8192"))
+    assert (label.violation.kind, label.known) == ("misplaced-data", known)
+
+
+@pytest.mark.parametrize(
     ("direct", "known"),
     [
         ("mapped_write f 0 0 4096 direct=yes", "0028"),

@@ -242,6 +242,28 @@ DATA = (
         ),
     ),
     Row(
+        "ranges exchanged, fsync of one file: that one has the other's words",
+        W4 + "3-4 create b\nv: 5-6 write a 0 4096\nw: 7-8 write b 4096 4096\n9-10 sync\n"
+        "11-12 exchange_range a b 0 4096 4096\n13-14 fsync a",
+        (
+            show("a b", a=Has("w/b@4096:0-4096"), b=Has("0:0-4096 v/a@0:4096-8192")),
+            show("a b", a=Has("w/b@4096:0-4096"), b=Has("0:0-4096 w:4096-8192")),
+        ),
+        (
+            ("data old-data", show("a b", a=Has("v:0-4096"), b=Has("0:0-4096 w:4096-8192"))),
+            ("data old-data", show("a b", a=Has("v:0-4096"), b=Has("0:0-4096 v/a@0:4096-8192"))),
+            ("data lost-to-zero", show("a b", a=Has("0:0-4096"), b=Has("0:0-4096 v/a@0:4096-8192"))),
+            ("data misplaced-data", show("a b", a=Has("v:0-4096"), b=Has("0:0-4096 v/a@8:4096-8192"))),
+        ),
+    ),
+    Row(
+        "exchanged and back: as before, and nothing of the time between",
+        W4 + "3-4 create b\nv: 5-6 write a 0 4096\nw: 7-8 write b 0 4096\n9-10 sync\n"
+        "11-12 exchange_range a b 0 0 4096\n13-14 exchange_range a b 0 0 4096\n15-16 sync",
+        (show("a b", a=Has("v:0-4096"), b=Has("w:0-4096")),),
+        (("data old-data", show("a b", a=Has("w/b@0:0-4096"), b=Has("v/a@0:0-4096"))),),
+    ),
+    Row(
         "words of another file are a bug, wherever they came from",
         W4 + "3-4 create b\nv: 5-6 write a 0 4096\n7-8 write b 0 4096",
         (show("a b"),),

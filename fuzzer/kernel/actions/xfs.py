@@ -1,4 +1,4 @@
-"""Actions on a whole xfs: growfs."""
+"""Actions only xfs has: growfs, and the exchange of two ranges."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _XFS_IOC_FSGROWFSDATA, _GROW = 0x4010586E, struct.Struct("=QI4x")
 """struct xfs_growfs_data: newblocks, imaxpct."""
 
 
+_XFS_IOC_EXCHANGE_RANGE, _EXCHANGE = 0x40285881, struct.Struct("=i4xQQQQ")
+"""struct xfs_exchange_range: file1_fd, file1_offset, file2_offset, length, flags."""
+
+
 def growfs(ctx: Context, op: Op) -> None:
     """Add blocks at the end. ENOSPC, without asking the kernel, where the device ends: it would read
     there, and log that it cannot (xfs_growfs_data_private)."""
@@ -34,10 +38,20 @@ def growfs(ctx: Context, op: Op) -> None:
     ctx.end()
 
 
+def exchange_range(ctx: Context, op: Op) -> None:
+    """EOPNOTSUPP on a file system that was made without it, EINVAL behind the end of a file."""
+    source_offset, length, offset = op.number("src"), op.number("len"), op.number("off")
+    with ctx.open(op.text("from"), os.O_RDWR) as source, ctx.open(op.text("to"), os.O_RDWR) as file:
+        argument = _EXCHANGE.pack(source.fd, source_offset, offset, length, 0)
+        ctx.begin(file.inode, source.inode)
+        fcntl.ioctl(file.fd, _XFS_IOC_EXCHANGE_RANGE, argument)
+        ctx.end()
+
+
 def _device_bytes(fd: int) -> int:
     device = os.fstat(fd).st_dev
     size = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/size").read_text()
     return int(size) * SECTOR_BYTES
 
 
-ACTIONS: dict[str, Action] = {"growfs": growfs}
+ACTIONS: dict[str, Action] = {"growfs": growfs, "exchange_range": exchange_range}

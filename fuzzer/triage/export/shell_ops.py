@@ -166,6 +166,11 @@ _FALLOCATE = {
 }
 
 
+def _exchange_range(w: Words) -> str:
+    offsets = f"-d {w.number('off')} -s {w.number('src')} -l {w.number('len')}"
+    return w.io(f"exchangerange {offsets} {w.path('from')}", path="to")
+
+
 def _clone(w: Words) -> str:
     what = f"reflink {w.path('from')} {w.number('src')} {w.number('off')} {w.number('len')}"
     return w.io(what, path="to")
@@ -283,6 +288,7 @@ COMMANDS: dict[str, Callable[[Words], str]] = {
     "otrunc": lambda w: f"> {w.path()}",
     "fallocate": lambda w: w.io(f"{_FALLOCATE[w.choice('mode')]} {w.range()}"),
     "clone": _clone,
+    "exchange_range": _exchange_range,
     "copy_range": _copy_range,
     "dedupe": _dedupe,
     "chmod": lambda w: f"chmod {w.op['mode']:o} {w.path()}",
