@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from pathlib import Path
 
@@ -56,7 +57,10 @@ def minimize_command(
             say=monitor.say,
         )
     if result is None:
-        monitor.say(f"{saved.finding.id} does not show on this kernel, so there is nothing to go by")
+        monitor.say(
+            f"{saved.finding.id} does not show here ({platform.release()}), so there is nothing to go by"
+        )
+        monitor.say(f"it was found on {saved.finding.kernel}, by {saved.finding.command}")
         ctx.exit(ExitCode.NOTHING_FOUND)
     with open_index(directory) as index:
         index.put_finding(load_facts(saved.directory))

@@ -98,7 +98,8 @@ def reduce_finding(
     say: Callable[[str], None],
     begin: Callable[[Workload], None] = lambda workload: None,
 ) -> Reduced | None:
-    """Minimize until nothing more can be left out, or time has `expired`; None if the finding never shows.
+    """Minimize until nothing more can be left out, or time has `expired`; None if the finding never shows:
+    then what was reached earlier stays.
 
     What was reached is then measured anew, unless `interrupted`. `begin` hears of each workload before it
     runs.
@@ -112,6 +113,8 @@ def reduce_finding(
         say=say,
         stop=lambda: expired() or interrupted(),
     )
+    if minimizer.progress.original.hits and not minimizer.shows_still():
+        return None
     if not minimizer.run():
         return None
     progress = minimizer.progress

@@ -198,6 +198,26 @@ def test_what_never_shows_is_not_minimized() -> None:
     assert len(minimizer.progress.steps) == 1
 
 
+def test_on_a_kernel_without_the_bug_nothing_is_taken_back() -> None:
+    done, _ = _minimize(_large(1), 1.0, 0)
+    steps = list(done.progress.steps)
+    for shows, wanted in ((lambda w: False, False), (_has_bug, True)):
+        again = Minimizer(progress=done.progress, shows=shows)
+        assert again.shows_still() is wanted
+        assert done.progress.steps == steps
+
+
+def test_what_shows_seldom_is_waited_for() -> None:
+    """One of forty runs: it is given many more than one."""
+    rng = random.Random(3)
+    workload = _large(1)
+    progress = Progress(steps=[(workload, Rate(2, 80))])
+    found = [
+        Minimizer(progress=progress, shows=lambda w: rng.random() < 0.025).shows_still() for _ in range(40)
+    ]
+    assert sum(found) > 30
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     """Stopped every 20 runs and started again from its file, it ends where one that ran through does."""
     workload, path = _large(1), tmp_path / "minimize.json"
