@@ -25,6 +25,7 @@ from fuzzer.state.recovery import Recovery
 from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.target.guest import switched_on
 from fuzzer.workload.model import Workload
+from fuzzer.writelog.forced import settle, told_by_stamps
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.image import Image
 from fuzzer.writelog.joined import RunLog, join_logs
@@ -84,6 +85,7 @@ def execute(
         # Into memory: a mapped file would keep the run's tmpfs busy for as long as anyone holds this.
         with times.phase("live log"):
             log = join_logs(fresh.log, read_log(lane.log, mapped=False))
+            log = settle(log, told_by_stamps(log, history))
     (_, first), *others = seen
     live = replace(first, kernel_log=tuple(lines))
     return Execution(workload, history, fresh.image, log, live, tuple(others), switched_on())

@@ -20,6 +20,7 @@ from fuzzer.kernel.mount import mounted
 from fuzzer.kernel.program import Ended, Program, run_program
 from fuzzer.kernel.recorder.base import RecordedDevice
 from fuzzer.workload.model import Workload
+from fuzzer.writelog.forced import is_discard, settle
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.joined import join_logs, write_joined
 from fuzzer.writelog.marks import format_program_mark
@@ -67,7 +68,7 @@ def record_program(
     lane.log.unlink(missing_ok=True)
     with lane.recorder.record(lane.disk, lane.log) as recorded:
         ended = _run_mounted(lane, formatted, recorded, argv, timeout_s, stop)
-    log = join_logs(fresh.log, read_log(lane.log, mapped=False))
+    log = settle(join_logs(fresh.log, read_log(lane.log, mapped=False)), is_discard)
     try:
         write_joined(path, log)
     except OSError as error:

@@ -22,6 +22,7 @@ from fuzzer.errors import InputError
 from fuzzer.state.history import History
 from fuzzer.state.recovery import Recovery
 from fuzzer.writelog.crash import LIVE, CrashState, Kept, StateBuilder
+from fuzzer.writelog.forced import is_discard, settle
 from fuzzer.writelog.format import MAX_DEVICE_BYTES, read_log
 from fuzzer.writelog.image import BLOCK_BYTES, Image
 from fuzzer.writelog.joined import RunLog, base_image, device_bytes, split_log
@@ -59,7 +60,7 @@ def load_recorded(path: Path, plan: Plan, fs: str = "", size_bytes: int = 0) -> 
     InputError if it is no log, has no mark `mkfs` or no file system before it, or no point to cut at.
     """
     whole = read_log(path, mapped=False)
-    log = split_log(whole)
+    log = settle(split_log(whole), is_discard)
     needed = device_bytes(log)
     if not log.start:
         raise InputError(
