@@ -17,6 +17,7 @@ import numpy as np
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
+from fuzzer.triage.markfacts import marked_facts
 from fuzzer.triage.namefacts import name_facts, named_since, relatives, unlinked_facts
 from fuzzer.triage.racefacts import faulted_facts, race_facts
 from fuzzer.triage.sharefacts import share_facts
@@ -274,7 +275,10 @@ def _data_facts(
     `unflushed`: written, and no flush came after; `durable`: as far as the device goes it is.
     """
     log, tag = evidence.log, file_tag(violation.inode)
-    if not evidence.timed or log is None or not sync.returned:
+    if log is None or not sync.returned:
+        return
+    if not evidence.timed:
+        yield from marked_facts(sync, log)
         return
     entries = [e for e in log.entries[log.start :] if e.is_write and e.done_ns <= sync.end_ns]
     since = [e for e in entries if e.arrived_ns >= op.begin_ns]

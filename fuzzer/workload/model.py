@@ -195,6 +195,11 @@ def op_id(actor: int, sequence: int) -> int:
     return actor << 19 | (sequence + 1)
 
 
+def actor_of(op: int) -> int:
+    """The actor an op id belongs to."""
+    return op >> 19
+
+
 ITERATION = "{i}"
 """In a path: the number of the actor's iteration, from 0. Many names are made so."""
 

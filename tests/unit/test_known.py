@@ -221,6 +221,26 @@ def test_a_sync_that_sends_no_flush_is_0002(
     assert (label.facts["data"], label.known) == (data, known)
 
 
+@pytest.mark.parametrize(
+    ("between", "known"),
+    [
+        ((), "0002"),
+        ((Entry(0, Flag(0), 1 << 20, 4096),), "0002"),
+        ((Entry(0, Flag.FLUSH),), ""),
+        ((Entry(0, Flag.FUA, 0, 4096),), ""),
+    ],
+)
+def test_without_times_marks_tell_that_no_flush_was_sent(between: tuple[Entry, ...], known: str) -> None:
+    """The flush before the actor's last sync call is not this one's."""
+    script = Script(OVERWRITE.format(call="syncfs"))
+    earlier, last = (event.id for event in script.history.events if "sync" in event.op.name)
+    marks = [Entry(0, Flag.MARK, mark=f"sync:{op}:1") for op in (earlier, last)]
+    entries = (Entry(0, Flag.FLUSH), marks[0], *between, marks[1])
+    numbered = tuple(replace(entry, index=n) for n, entry in enumerate(entries))
+    log = FakeLog(numbered, 0, (), {})
+    assert file_under(script, "xfs", "a", log=log, a=Has("u:0-4096")).known == known
+
+
 def test_zeroes_are_found_where_the_old_words_are() -> None:
     script = Script(
         OVERWRITE.format(call="syncfs").replace("write a 0 4096\n10", "fallocate a 0 512 mode=zero\n10")
