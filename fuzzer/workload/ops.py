@@ -213,7 +213,13 @@ _ROWS = (
     OpSpec(
         "awrite",
         Role.DATA,
-        (_path(), *_range(DIRECT_UNIT_BYTES), _DURABLE, _count("parts", 4, 1, 64)),
+        (
+            _path(),
+            *_range(DIRECT_UNIT_BYTES),
+            _DURABLE,
+            _choice("rwf", "none", "nowait"),
+            _count("parts", 4, 1, 64),
+        ),
         "O_DIRECT io_submit: parts of the range, all under way at once; returns when all have ended",
     ),
     OpSpec(

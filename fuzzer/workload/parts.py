@@ -140,7 +140,7 @@ def buffers(s: Scene) -> dict[str, Value]:
 
 
 def requests(s: Scene) -> dict[str, Value]:
-    return {"parts": s.pick(((2, 2), (4, 4), (1, 16)))}
+    return {"parts": s.pick(((2, 2), (4, 4), (1, 16))), "rwf": s.pick(((9, "none"), (1, "nowait")))}
 
 
 def unlink_sync(s: Scene) -> dict[str, Value]:

@@ -229,12 +229,11 @@ def test_every_op_said_in_c_compiles(tmp_path: Path) -> None:
     """With the calls as they are made, so that arguments and parameters fit."""
     lines = []
     for name in sorted(set(OPS) - {"barrier"}):
-        values = {
-            p.name: "a" if p.kind in (Kind.PATH, Kind.TEXT) else p.low for p in OPS[name].params if p.required
-        }
-        with suppress(InputError):
-            lines.append(f"\t{call_of(make_op(name, values), '0x61').text}\n")
-    assert len(lines) > 50
+        for key, choice in [("", ""), *((p.name, c) for p in OPS[name].params for c in p.choices)]:
+            with suppress(InputError):
+                op = make_op(name, _words(name) | ({key: choice} if key else {}))
+                lines.append(f"\t{call_of(op, '0x61').text}\n")
+    assert len(lines) > 150
     text = f'{_HEAD}static const char functions[] = "";\n{_HELP}{"".join(HELPERS.values())}'
     source = tmp_path / "all.c"
     source.write_text(f"{text}\nint main(void)\n{{\n{''.join(lines)}}}\n")

@@ -113,14 +113,14 @@ def awrite(ctx: Context, op: Op) -> None:
 
     EIO if another part was written: any may have been then.
     """
-    offset, length, durable = op.number("off"), op.number("len"), op.text("sync")
-    flags = os.O_RDWR | os.O_DIRECT | _SYNC_FLAGS[durable]
+    offset, length = op.number("off"), op.number("len")
+    flags = os.O_RDWR | os.O_DIRECT | _SYNC_FLAGS[op.text("sync")]
     with ctx.open(op.text("path"), flags) as file, ctx.direct_buffer(length) as buffer:
         requests = ctx.async_writes()
         buffer[:] = encode(ctx.op_id, file_tag(file.inode), offset, length)
         parts = _pieces(buffer, op.number("parts"))
         ctx.begin(file.inode)
-        results = requests.write(file.fd, parts, offset, _RWF_FLAGS.get(durable, 0))
+        results = requests.write(file.fd, parts, offset, _rwf(op))
         if max(results) > 0 and sum(results) != length:
             raise OSError(errno.EIO, f"parts ended with {results}")
         if min(results) < 0:

@@ -240,6 +240,9 @@ def quote(text: str) -> str:
     return '"' + "".join(f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 
+_RWF = {"none": "", "nowait": "RWF_NOWAIT", "dontcache": "0x80", "atomic": "0x40"}
+"""The last two, RWF_DONTCACHE and RWF_ATOMIC, are younger than most headers."""
+
 _OPEN = {"none": "0", "dsync": "O_DSYNC", "sync": "O_SYNC", "rwf_dsync": "0"}
 _MSYNC = {"none": "0", "async": "MS_ASYNC", "sync": "MS_SYNC"}
 _FALLOCATE = {
@@ -256,14 +259,17 @@ _FALLOCATE = {
 
 def _write(a: _Args, direct: str = "") -> str:
     flags = " | ".join(filter(lambda f: f != "0", (direct, _OPEN[a.op.text("sync")]))).strip(" |") or "0"
-    rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
-    return f"do_write({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf}, {a.number('buffers')});"
+    return f"do_write({a.path()}, {a.range()}, {a.byte}, {flags}, {_rwf(a)}, {a.number('buffers')});"
+
+
+def _rwf(a: _Args) -> str:
+    asked = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else ""
+    return " | ".join(filter(None, (asked, _RWF[a.op.text("rwf")]))) or "0"
 
 
 def _awrite(a: _Args) -> str:
-    rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
     flags = _OPEN[a.op.text("sync")]
-    return f"do_awrite({a.path()}, {a.range()}, {a.byte}, {flags}, {rwf}, {a.number('parts')});"
+    return f"do_awrite({a.path()}, {a.range()}, {a.byte}, {flags}, {_rwf(a)}, {a.number('parts')});"
 
 
 def _append(a: _Args) -> str:

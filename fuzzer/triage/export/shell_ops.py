@@ -88,6 +88,8 @@ def _write(w: Words) -> str:
 
 
 def _pwrite(w: Words, opened: str) -> str:
+    if w.choice("rwf") != "none":
+        raise _unsaid(w.op, f"a write with RWF_{w.choice('rwf').upper()}")
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
     one = "-V 1 " + w.piece() if durable else w.piece()  # It takes -D with -V only.
     how = durable + (one if w.op["buffers"] == 1 else w.buffers())
