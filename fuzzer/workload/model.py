@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fuzzer.workload.ops import OPS, SYNC_CALLS, Kind, OpSpec
-from fuzzer.workload.options import counts_xfs_quota
+from fuzzer.workload.options import can_exchange, counts_xfs_quota
 
 SETUP = 0
 """Actor number of the setup block; actors count from 1."""
@@ -170,6 +170,7 @@ class Workload:
         needed |= {"memcg"} if self.memory else set()
         needed |= {"cpu-quota"} if self.needs_throttle else set()
         needed |= {self.fs} if self.fs else set()
+        needed |= {"xfs-exchange"} if self.fs == "xfs" and can_exchange(self.mkfs) else set()
         needed |= {"xfs-quota"} if self.fs == "xfs" and counts_xfs_quota(self.mount) else set()
         return frozenset(needed)
 

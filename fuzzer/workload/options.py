@@ -56,6 +56,11 @@ _XFS_QUOTA = frozenset(
 """Mount options that have xfs count for quotas (xfs(5))."""
 
 
+def can_exchange(options: str) -> bool:
+    """True if mkfs options ask for an xfs that can exchange ranges."""
+    return any(word.split(",").count("exchange=1") for word in options.split(" "))
+
+
 def counts_xfs_quota(options: str) -> bool:
     """True if an xfs mounted with these options counts what its owners use. xfs_repair counts it too."""
     return not _XFS_QUOTA.isdisjoint(options.split(","))

@@ -232,4 +232,5 @@ def test_ranges_are_exchanged_where_the_file_system_can() -> None:
     exchanging = [w for w in sample() if any(op.name == "exchange_range" for op in w.iter_ops())]
     assert 0 < len(exchanging) < 0.05 * COUNT
     assert all(tables.EXCHANGING in w.mkfs for w in exchanging)
+    assert all("xfs-exchange" in w.capabilities for w in sample() if tables.EXCHANGING in w.mkfs)
     assert any(tables.EXCHANGING not in w.mkfs for w in sample() if w.fs == "xfs")
