@@ -43,7 +43,9 @@ def check_size(case: Case) -> Iterator[Violation]:
         if broken or (node.size and not givers):
             yield _violation(case, path, file, node.size, broken)
         elif sizes.in_order(node.size) == frozenset():
-            yield _violation(case, path, file, node.size, sizes.otherwise(node.size))
+            yield _violation(
+                case, path, file, node.size, sizes.otherwise(node.size) or sizes.unseen(node.size)
+            )
 
 
 def size_makers(case: Case) -> Iterator[list[Event]]:
@@ -105,7 +107,14 @@ class _Sizes:
     def otherwise(self, size: int) -> _Broken | None:
         """The youngest durable op that left another size than `size`, as it is broken where no order of
         all ops ends there."""
-        others = [v for v in self.versions if v.value > size or (v.value < size and not v.raises)]
+        return self._youngest(self.versions, size)
+
+    def unseen(self, size: int) -> _Broken | None:
+        """The same of all ops: a sync call that wrote nothing may have promised what nobody can see."""
+        return self._youngest(self._file.sizes, size)
+
+    def _youngest(self, versions: list[SizeVersion], size: int) -> _Broken | None:
+        others = [v for v in versions if v.value > size or (v.value < size and not v.raises)]
         latest_first = sorted(others, key=lambda v: v.event.begin_ns, reverse=True)
         durable = ((version, self.sync(version)) for version in latest_first)
         return next(

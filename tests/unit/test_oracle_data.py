@@ -487,3 +487,11 @@ def test_a_durable_op_that_wrote_nothing_may_be_younger_than_the_last_write() ->
     kept = Recovery(tree=make_tree(words, "xfs", "a", a=Has("v:0-8192")))
     found = judge(PROFILES["xfs"], kept, build_versions(words.history), Cut(30, 10)).violations
     assert [violation.kind for violation in found] == ["old-data"]
+
+
+def test_a_sync_call_that_wrote_nothing_is_named(fs: str) -> None:
+    """It promised what was written when nothing went to the device any more (crashes/0001)."""
+    script = Script("0-1 create a\n2-3 sync\nw: 10-11 write a 0 4096\n12-20 fsync a\ns: 14-15 fsync a")
+    recovery = Recovery(tree=make_tree(script, fs, "a"))
+    (found,) = judge(PROFILES[fs], recovery, build_versions(script.history), Cut(17, 5)).violations
+    assert (found.kind, found.op, found.sync) == ("size-too-small", script.ops["w"].id, script.ops["s"].id)
