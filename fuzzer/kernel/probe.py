@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from fuzzer.errors import MissingCapabilityError, PowercutError
+from fuzzer.errors import InputError, MissingCapabilityError, PowercutError
 from fuzzer.kernel import libc, procfs
 from fuzzer.kernel.kmsg import KernelLog
 from fuzzer.kernel.loop import private_minor
@@ -195,7 +195,10 @@ def _xfs_exchange() -> str:
         image.touch()
         os.truncate(image, _LEAST_XFS_BYTES)
         with minor.attached(image) as device:
-            make_fs(device, "xfs", "-i exchange=1")
+            try:
+                make_fs(device, "xfs", "-i exchange=1")
+            except InputError:
+                raise _MissingError("mkfs.xfs does not know -i exchange=1") from None
             with mounted(device, area.mkdir("probe"), "xfs"):
                 return "mkfs.xfs -i exchange=1 makes what the kernel mounts"
 
