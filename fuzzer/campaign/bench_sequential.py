@@ -16,7 +16,7 @@ from fuzzer.campaign.execute import execute
 from fuzzer.campaign.fuzz import fuzz
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import Lane
-from fuzzer.campaign.monitor import Monitor
+from fuzzer.campaign.monitor import Monitor, Progress
 from fuzzer.campaign.session import default_jobs, origin
 from fuzzer.campaign.source import Swept
 from fuzzer.campaign.worker import FuzzOptions
@@ -107,6 +107,9 @@ class _Clock(Monitor):
     done_s: list[float] = field(default_factory=list)
 
     def say(self, text: str) -> None:
+        pass
+
+    def tick(self, progress: Progress, left: str) -> None:
         pass
 
     def event(self, event: Mapping[str, object]) -> None:
