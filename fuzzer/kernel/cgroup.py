@@ -53,6 +53,17 @@ def new_group(owner: RunArea | str, root: Path, emptied: Callable[[Path], None])
         _remove(path)
 
 
+def add_process(path: Path, pid: int) -> None:
+    """Move a process into the group."""
+    write_file(path / "cgroup.procs", str(pid))
+
+
+def read_field(path: Path, field: str) -> int:
+    """A number of a file of `name value` lines."""
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return next(int(value) for key, value in pairs if key == field)
+
+
 def write_file(path: Path, text: str) -> None:
     """Unbuffered: the kernel's errno has to come from this write, not from a close."""
     with path.open("wb", buffering=0) as file:

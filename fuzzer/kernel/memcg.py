@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fuzzer.kernel.cgroup import find_hierarchy, new_group, write_file
+from fuzzer.kernel.cgroup import add_process, find_hierarchy, new_group, read_field, write_file
 from fuzzer.kernel.workarea import RunArea
 
 
@@ -57,7 +57,7 @@ class MemoryCgroup(ABC):
 
     def add(self, pid: int) -> None:
         """Move a process in."""
-        self._write("cgroup.procs", str(pid))
+        add_process(self.path, pid)
 
     def squeeze(self, limit_bytes: int, hold_s: float) -> None:
         """Lower the limit for a while. EBUSY on v1: memory in use does not go below it."""
@@ -71,9 +71,7 @@ class MemoryCgroup(ABC):
         return (self.path / name).read_text()
 
     def _field(self, name: str, field: str) -> int:
-        """A number of a file of `name value` lines."""
-        pairs = (line.split() for line in self._read(name).splitlines())
-        return next(int(value) for key, value in pairs if key == field)
+        return read_field(self.path / name, field)
 
     def _write(self, name: str, text: str) -> None:
         write_file(self.path / name, text)

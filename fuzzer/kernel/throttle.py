@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.kernel.cgroup import find_hierarchy, new_group, write_file
+from fuzzer.kernel.cgroup import add_process, find_hierarchy, new_group, read_field, write_file
 from fuzzer.kernel.workarea import RunArea
 
 _PERIOD_US, _QUOTA_US = 10_000, 2_000
@@ -25,13 +25,12 @@ class Throttle:
 
     def add(self, pid: int) -> None:
         """Move a process in."""
-        write_file(self.path / "cgroup.procs", str(pid))
+        add_process(self.path, pid)
 
     @property
     def times(self) -> int:
         """How often it was stopped."""
-        pairs = (line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
-        return next(int(value) for key, value in pairs if key == "nr_throttled")
+        return read_field(self.path / "cpu.stat", "nr_throttled")
 
 
 @contextmanager
