@@ -44,9 +44,9 @@ class AsyncWrites:
         held = [(ctypes.c_char * len(buffer)).from_buffer(buffer) for buffer in buffers]
         requests = []
         for number, memory in enumerate(held):
-            key_and_flags = (0, flags)
-            fields = (number, *key_and_flags, _PWRITE, 0, fd, ctypes.addressof(memory), len(memory), offset)
-            requests.append(ctypes.create_string_buffer(_IOCB.pack(*fields, 0, 0, 0), _IOCB.size))
+            place = (fd, ctypes.addressof(memory), len(memory), offset)
+            iocb = _IOCB.pack(number, 0, flags, _PWRITE, 0, *place, 0, 0, 0)
+            requests.append(ctypes.create_string_buffer(iocb, _IOCB.size))
             offset += len(memory)
         return self._wait(self._submit(requests))
 

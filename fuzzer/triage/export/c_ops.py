@@ -264,7 +264,7 @@ def _write(a: _Args, direct: str = "") -> str:
 
 def _rwf(a: _Args) -> str:
     asked = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else ""
-    return " | ".join(filter(None, (asked, _RWF[a.op.text("rwf")]))) or "0"
+    return " | ".join(filter(None, (asked, _RWF[str(dict(a.op.args).get("rwf", "none"))]))) or "0"
 
 
 def _awrite(a: _Args) -> str:
@@ -274,8 +274,7 @@ def _awrite(a: _Args) -> str:
 
 def _append(a: _Args) -> str:
     flags = " | ".join(flag for flag in ("O_APPEND", _OPEN[a.op.text("sync")]) if flag != "0")
-    rwf = "RWF_DSYNC" if a.op.text("sync") == "rwf_dsync" else "0"
-    return f"do_write({a.path()}, 0, {a.number('len')}, {a.byte}, {flags}, {rwf}, 1);"
+    return f"do_write({a.path()}, 0, {a.number('len')}, {a.byte}, {flags}, {_rwf(a)}, 1);"
 
 
 def _rename(a: _Args) -> str:

@@ -91,9 +91,13 @@ def _pwrite(w: Words, opened: str) -> str:
     if w.choice("rwf") != "none":
         raise _unsaid(w.op, f"a write with RWF_{w.choice('rwf').upper()}")
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
-    one = "-V 1 " + w.piece() if durable else w.piece()  # It takes -D with -V only.
-    how = durable + (one if w.op["buffers"] == 1 else w.buffers())
+    how = _one_buffer(w, durable) if w.op["buffers"] == 1 else durable + w.buffers()
     return w.io(f"pwrite -q {how}-S {w.byte} {w.range()}", flags=f"{opened} {flags}".strip())
+
+
+def _one_buffer(w: Words, durable: str) -> str:
+    """One call, with the option that makes it durable; xfs_io takes that with -V only."""
+    return f"{durable}-V 1 {w.piece()}" if durable else w.piece()
 
 
 def _unlink(w: Words) -> str:
@@ -104,7 +108,7 @@ def _unlink(w: Words) -> str:
 
 def _append(w: Words) -> str:
     durable, flags = _SYNC_FLAGS[w.choice("sync")]
-    said = f"pwrite -q {durable}{'-V 1 ' if durable else ''}{w.piece()}-S {w.byte} 0 {w.number('len')}"
+    said = f"pwrite -q {_one_buffer(w, durable)}-S {w.byte} 0 {w.number('len')}"
     return w.io(said, flags=f"-a {flags}".strip())
 
 
