@@ -141,7 +141,7 @@ def run_command(
     source = Listed(workloads, repeat, MORE_VIEWS)
     monitor = _Table(as_json, source=source)
     for line in prepare(chosen, recorder, target):
-        monitor.say(f"left over from a killed run, removed: {line}")
+        monitor.say(f"left over from a killed run: {line}")
     plan = make_plan(points, states)
     with open_index(directory, create=True) as index:
         options = FuzzOptions(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from fuzzer.errors import ExitCode
+from fuzzer.kernel.journal import read_journals
 from fuzzer.kernel.probe import Capability, fuzz_blockers, probe_all
 
 
@@ -21,6 +22,9 @@ def doctor(as_json: bool) -> ExitCode:
     capabilities = probe_all()
     for line in format_json(capabilities) if as_json else format_table(capabilities):
         click.echo(line)
+    for run in read_journals():
+        if run.hangs:
+            click.echo(f"an earlier run hangs in the kernel until a restart: {run.hangs}", err=True)
     blockers = fuzz_blockers(capabilities)
     if blockers:
         click.echo(f"powercut fuzz cannot run here; missing: {', '.join(blockers)}", err=True)

@@ -115,7 +115,7 @@ def fuzz_command(
         find_mix(mix, fs)
     monitor = Monitor(as_json)
     for line in prepare(chosen, recorder, target):
-        monitor.say(f"left over from a killed run, removed: {line}")
+        monitor.say(f"left over from a killed run: {line}")
     with open_index(directory, create=True) as index:
         share = 0 if no_corpus or mix != ANY.name else corpus_share
         corpus, steered = load_corpus() if share else (), seed is None if feedback is None else feedback

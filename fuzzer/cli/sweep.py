@@ -74,7 +74,7 @@ def sweep_command(
     chosen = filesystems or FILESYSTEMS
     monitor = Monitor(as_json)
     for line in prepare(chosen, recorder, target):
-        monitor.say(f"left over from a killed run, removed: {line}")
+        monitor.say(f"left over from a killed run: {line}")
     source = Swept(chosen, length, sample, seed)
     with open_index(directory, create=True) as index:
         position = f"next of length {length}, sample {sample}, seed {seed}, {' '.join(chosen)}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from fuzzer.kernel.procfs import mount_namespaces, start_ticks
 
 RUN_ROOT = Path("/run/powercut")
+_HANG = "hang"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HEADLESS_S = 60.0
 """Age at which a journal without a head belongs to a run that died while it wrote the head."""
@@ -98,6 +99,17 @@ class LeftBehind:
 
     def values(self, kind: str) -> tuple[int | str, ...]:
         return tuple(value for a_kind, value in self.held if a_kind == kind)
+
+    @property
+    def hangs(self) -> str:
+        """What of it hangs in the kernel, if a sweep came to know that."""
+        return "; ".join(map(str, self.values(_HANG)))
+
+
+def note_hang(run_id: str, what: str) -> None:
+    """Record in the journal of a dead run that it cannot be cleaned up, and why."""
+    with journal_path(run_id).open("a") as file:
+        file.write(json.dumps({"take": _HANG, "value": what}) + "\n")
 
 
 def read_journals() -> Iterator[LeftBehind]:

@@ -15,6 +15,7 @@ import pytest
 
 from fuzzer.errors import LeakError
 from fuzzer.kernel import procfs
+from fuzzer.kernel import sweep as sweeping
 from fuzzer.kernel.journal import RUN_ROOT, journal_path, read_journals
 from fuzzer.kernel.loop import private_minor
 from fuzzer.kernel.mkfs import make_fs
@@ -28,6 +29,7 @@ _HOLD_EVERYTHING = """
 import os, sys, time
 from pathlib import Path
 from fuzzer.kernel import procfs
+from fuzzer.kernel import sweep as sweeping
 from fuzzer.kernel.workarea import run_area
 from fuzzer.kernel.loop import private_minor
 from fuzzer.kernel.mkfs import make_fs
@@ -118,6 +120,40 @@ def test_requests_to_a_stopped_fuse_server_are_aborted() -> None:
             assert f"run {run_id}: FUSE connection of {directory}" in _swept(run_id)
             assert client.wait(10) != 0
     assert not procfs.mounts_under(RUN_ROOT / run_id)
+
+
+_HOLD_BEHIND_FUSE = """
+import os, subprocess, trio, pyfuse3
+from fuzzer.kernel import libc
+from fuzzer.kernel.workarea import run_area
+
+with run_area() as area:
+    libc.mount("tmpfs", str(area.mkdir("held")), "tmpfs")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("POWERCUT")}
+    holder = subprocess.Popen(["sleep", "600"], cwd=area.path / "held", env=environment)
+    pyfuse3.init(pyfuse3.Operations(), str(area.mkdir("fuse")), set())
+    print(area.run_id, holder.pid, flush=True)
+    trio.run(pyfuse3.main)
+"""
+
+
+def test_a_run_that_hangs_in_the_kernel_is_told_once_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _program(_HOLD_BEHIND_FUSE) as (program, (run_id, holder)):
+        program.kill()
+    area = RUN_ROOT / run_id
+    try:
+        with monkeypatch.context() as hanging:
+            # What does not die and what the kernel does not let go of: a stranger does for the latter.
+            hanging.setattr(sweeping, "_hanging", lambda dead: iter(["process 1 in down"]))
+            assert _swept(run_id) == [f"run {run_id}: hangs until this machine restarts: process 1 in down"]
+            assert [mount.fs for mount in procfs.mounts_under(area)] == ["tmpfs", "tmpfs"]
+            assert _swept(run_id) == []
+            (left,) = [journal for journal in read_journals() if journal.run_id == run_id]
+            assert left.hangs == "process 1 in down"
+    finally:
+        os.kill(int(holder), signal.SIGKILL)
+    assert f"run {run_id}: journal" in _swept(run_id)
+    assert not area.exists()
 
 
 def test_a_living_run_and_strangers_stay(image: Path, tmp_path: Path, area: RunArea) -> None:
