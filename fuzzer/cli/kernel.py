@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import asdict
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from fuzzer.campaign.corpus import workload_of
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.score import format_scores, score
+from fuzzer.campaign.score import Trial, score_rounds
+from fuzzer.campaign.scoreboard import ORIGINS, SEED, format_scores
 from fuzzer.cli.options import Duration, directory_option, json_option
 from fuzzer.errors import ExitCode, InputError
 from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes, patches
@@ -20,6 +21,7 @@ from fuzzer.target.fetch import PACKAGES
 from fuzzer.target.fetch import fetch as fetch_kernel
 from fuzzer.target.kernels import Kernel, find_kernel, known_kernels
 from fuzzer.target.machine import open_guest
+from fuzzer.target.targets import target_of
 
 
 @click.group("kernel")
@@ -115,30 +117,57 @@ def run_command(
 @kernel_group.command("score")
 @click.argument("kernel", default=KNOWN_BUGS)
 @click.option("--bug", "bugs", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--time-per-bug", "time_s", type=Duration(), default="30m", show_default=True)
+@click.option(
+    "--from",
+    "origins",
+    type=click.Choice(ORIGINS),
+    multiple=True,
+    default=(SEED,),
+    show_default=True,
+    help="Where workloads come from; may be repeated.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="How often to look.")
+@click.option("--time-per-bug", "time_s", type=Duration(), default="30m", show_default=True, help="A round.")
 @click.option("--enough", type=click.IntRange(1), default=1, show_default=True, help="Runs with findings.")
 @click.option("--off-time", "off_s", type=Duration(), default="5m", show_default=True, help="With it off.")
+@click.option(
+    "--minimize", "minimize_s", type=Duration(), default="0s", show_default=True, help="The first finding."
+)
+@directory_option
 @json_option
 def score_command(
-    kernel: str, bugs: tuple[str, ...], time_s: float, enough: int, off_s: float, as_json: bool
+    kernel: str,
+    bugs: tuple[str, ...],
+    origins: tuple[str, ...],
+    rounds: int,
+    time_s: float,
+    enough: int,
+    off_s: float,
+    minimize_s: float,
+    directory: Path,
+    as_json: bool,
 ) -> None:
-    """Which of its known bugs are found from their workloads, how fast, and what is said with them off.
+    """Which of its known bugs are found, how fast, and what is said with them off.
 
-    A table in Markdown on standard output, or with --json a line for each bug and state.
+    Workloads are the bug's own entry of the corpus (seed), new ones with corpus entries and their
+    mutations among them (mixed), or new ones alone (generation). After a round without a finding there
+    are no more of it. Findings are saved in --dir. A table in Markdown on standard output, or with --json
+    a line for each round.
     """
     found = find_kernel(kernel)
     unknown = set(bugs) - set(found.bugs)
     if unknown:
         raise InputError(f"{found.name} has no bug {min(unknown)}", hint=f"it has {', '.join(found.bugs)}")
-    plan, scores = found.plan(cpus=2, memory_mib=3072), []
+    target = target_of(found)
     fs_of = {bug: patch.fs for patch in patches() for bug in patch.bugs}
+    directory.mkdir(parents=True, exist_ok=True)
+    scores = []
     with open_lane("auto") as lane:
-        for bug in bugs or found.bugs:
-            workload = workload_of(bug)
-            for on, seconds in ((True, time_s), (False, off_s)):
-                one = score(
-                    lane, plan, workload, fs=fs_of[bug], on=on, time_s=seconds, enough=enough, say=_say
-                )
+        for bug, origin in itertools.product(bugs or found.bugs, origins):
+            wanted = Trial(
+                bug=bug, fs=fs_of[bug], origin=origin, time_s=time_s, enough=enough, minimize_s=minimize_s
+            )
+            for one in score_rounds(lane, target, wanted, rounds, off_s, directory=directory, say=_say):
                 scores.append(one)
                 if as_json:
                     click.echo(json.dumps(asdict(one)))

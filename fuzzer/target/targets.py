@@ -38,6 +38,11 @@ class Target:
         return self.kernel.plan(cpus=self.cpus, memory_mib=self.memory_mib)
 
 
+def target_of(kernel: Kernel) -> Target:
+    """A kernel and the machine it gets by default."""
+    return _machine(f"{kernel.kind}:{kernel.name}", kernel)
+
+
 def find_target(name: str) -> Target | None:
     """`host` (None), `uml`, `uml:KERNEL` or `qemu:KERNEL`, where KERNEL is as `find_kernel` takes it.
 

@@ -43,6 +43,11 @@ class Known:
         fix = f"fix {self.fix}, missing in this kernel" if self.fix else "no fix known"
         return f"{self.title}; {fix}"
 
+    @property
+    def taken_out(self) -> bool:
+        """True if its fix was taken out by us, behind a switch of a known-bug kernel."""
+        return "without" in self.facts
+
     def describe(self) -> str:
         """The line people see with a finding."""
         return f"known {self.id}: {self.summary}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from fuzzer.campaign.corpus import workload_of
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.score import score
+from fuzzer.campaign.score import Trial, score
+from fuzzer.campaign.scoreboard import SEED
 from fuzzer.errors import PowercutError
 from fuzzer.target.build import KNOWN_BUGS
 from fuzzer.target.kernels import find_kernel
+from fuzzer.target.targets import target_of
 
 pytestmark = [pytest.mark.target, pytest.mark.rediscovery]
 
@@ -22,16 +26,17 @@ pytestmark = [pytest.mark.target, pytest.mark.rediscovery]
         ("page-release-vs-fast-fsync", "btrfs"),
     ],
 )
-def test_found_on_and_silent_off(bug: str, fs: str) -> None:
+def test_found_on_and_silent_off(bug: str, fs: str, tmp_path: Path) -> None:
     try:
-        plan = find_kernel(KNOWN_BUGS).plan(cpus=2, memory_mib=3072)
+        target = target_of(find_kernel(KNOWN_BUGS))
     except PowercutError as error:
         pytest.skip(f"{error} ({error.hint})")
-    workload = workload_of(bug)
+    on = Trial(bug=bug, fs=fs, origin=SEED, time_s=600)
     with open_lane("auto") as lane:
-        on = score(lane, plan, workload, fs=fs, on=True, time_s=600, enough=1, say=print)
-        off = score(lane, plan, workload, fs=fs, on=False, time_s=on.seconds + 60, enough=1, say=print)
-    assert on.found
-    assert on.hits
-    assert off.runs
-    assert (off.found, off.hits, off.lost) == (0, 0, "")
+        found = score(lane, target, on, directory=tmp_path, say=print)
+        off = replace(on, on=False, time_s=found.seconds + 60)
+        silent = score(lane, target, off, directory=tmp_path, say=print)
+    assert found.found
+    assert found.hits
+    assert silent.runs
+    assert (silent.found, silent.hits, silent.lost) == (0, 0, "")

@@ -1,33 +1,113 @@
-"""Recordings: what runs a workload in a guest."""
+"""Recordings: what runs workloads in a guest, and what it does not run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from fuzzer.campaign import recording
+from fuzzer.campaign import inrecorder
+from fuzzer.campaign.recording import STOP, Task, save_task
+from fuzzer.campaign.score import Trial
+from fuzzer.campaign.scoreboard import GENERATED, SEED
+from fuzzer.campaign.source import Listed
+from fuzzer.errors import InputError
 from fuzzer.target import guest
+from fuzzer.workload.model import Workload
+from fuzzer.workload.text import parse
 
 
-@pytest.mark.parametrize(("header", "kind"), [("", "auto"), ("delay: data 5ms\n", "fuse")])
-def test_a_workload_that_holds_io_back_gets_a_recorder_that_can(
-    header: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken = []
+def _workloads(*headers: str) -> tuple[Workload, ...]:
+    return tuple(
+        parse(f"powercut 1\ntitle: {n}\nfs: btrfs\n{header}\nactor one\n  create a\n")
+        for n, header in enumerate(headers)
+    )
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A lane that runs nothing; `saved` are the numbers of recordings and of their workloads."""
+    told: dict[str, Any] = {"lanes": [], "saved": []}
 
     @contextmanager
-    def open_lane(recorder: str) -> Iterator[None]:
-        taken.append(recorder)
-        yield
+    def open_lane(kind: str) -> Iterator[SimpleNamespace]:
+        told["lanes"].append(kind)
+        yield SimpleNamespace(recorder=SimpleNamespace(delays=kind == "fuse"))
 
-    monkeypatch.setattr(recording, "open_lane", open_lane)
-    workload = tmp_path / "one.workload"
-    workload.write_text(f"powercut 1\nfs: btrfs\n{header}\nactor one\n  create a\n")
-    recording.main(tmp_path, 0, workload)
-    assert taken == [kind]
+    def execute(lane: object, workload: Workload) -> Workload:
+        if "64K" in workload.mkfs:
+            raise InputError("mkfs says no")
+        return workload
+
+    def save(place: Path, execution: Workload, index: int) -> None:
+        told["saved"].append((place.name, index))
+
+    monkeypatch.setattr(inrecorder, "open_lane", open_lane)
+    monkeypatch.setattr(inrecorder, "execute", execute)
+    monkeypatch.setattr(inrecorder, "save_recording", save)
+    return told
+
+
+def test_recordings_are_numbered_and_know_their_workloads(tmp_path: Path, recorder: dict[str, Any]) -> None:
+    """What this machine cannot run and what its kernel refuses leaves no gap."""
+    listed = Listed(_workloads("", "delay: data 5ms\n", "mkfs: -n 64K\n", ""))
+    save_task(tmp_path / "task", Task(source=listed, first=0))
+    inrecorder.main(tmp_path / "task")
+    assert recorder == {"lanes": ["auto"], "saved": [("0", 0), ("1", 3)]}
+
+
+def test_it_goes_on_where_it_is_told_to_with_the_recorder_it_is_told(
+    tmp_path: Path, recorder: dict[str, Any]
+) -> None:
+    listed = Listed(_workloads("", "delay: data 5ms\n"), times=2)
+    save_task(tmp_path / "task", Task(source=listed, first=1, recorder="fuse"))
+    inrecorder.main(tmp_path / "task")
+    assert recorder == {"lanes": ["fuse"], "saved": [("0", 1), ("1", 2), ("2", 3)]}
+
+
+def test_it_stops_when_no_more_is_wanted(tmp_path: Path, recorder: dict[str, Any]) -> None:
+    save_task(tmp_path / "task", Task(source=Listed(_workloads(""), times=100)))
+    (tmp_path / "task" / STOP).touch()
+    inrecorder.main(tmp_path / "task")
+    assert recorder["saved"] == [("0", 0)]
+
+
+def test_it_does_not_run_far_ahead(
+    tmp_path: Path, recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "task"
+    save_task(place, Task(source=Listed(_workloads(""), times=100)))
+    waited = 0
+
+    def save(place: Path, execution: Workload, index: int) -> None:
+        place.mkdir()
+
+    def sleep(_: float) -> None:
+        nonlocal waited
+        waited += 1
+        if waited == 3:
+            (place / STOP).touch()
+
+    monkeypatch.setattr(inrecorder, "save_recording", save)
+    monkeypatch.setattr(inrecorder, "time", SimpleNamespace(sleep=sleep))
+    inrecorder.main(place)
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("of", "bug", "kind"),
+    [
+        (SEED, "page-release-vs-fast-fsync", "auto"),
+        (SEED, "nocow-write-vs-balance", "fuse"),  # it holds I/O back
+        (GENERATED, "nocow-write-vs-balance", "auto"),
+    ],
+)
+def test_a_round_records_with_what_its_workloads_need(of: str, bug: str, kind: str) -> None:
+    assert Trial(bug=bug, fs="btrfs", origin=of, time_s=1).recorder == kind
 
 
 @pytest.mark.parametrize(
