@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.source import Source
+from fuzzer.state.view import View
 from fuzzer.target.guest import read_hits
 from fuzzer.writelog.format import read_log
 from fuzzer.writelog.joined import base_image, split_log, write_joined
@@ -31,6 +32,8 @@ class Task:
     source: Source
     first: int = 0
     recorder: str = "auto"
+    views: tuple[View, ...] = ()
+    """Looks at the live mount besides that through the cache: each costs a slow guest a part of a run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 The kernel is one and the same: the fix of each race can be taken out at run time. The guest runs
 workloads, and its executions are examined here. With a race's own workload whatever is found counts, since
-nothing is with the switch off. Other workloads show other bugs of that kernel as well: there a finding
-counts only if it comes again with the switch on, and never with it off.
+nothing is with the switch off. Other workloads are tried with many switches on at once, and show other bugs
+of that kernel as well: there a finding counts only if it never shows with all of them off, and for those
+bugs with which alone it comes again. What is found is switched off, so that it does not hide the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fuzzer.campaign.scoreboard import MIXED, SEED, Score
 from fuzzer.campaign.session import origin
 from fuzzer.campaign.source import Generated, Listed, Source
 from fuzzer.errors import LostWorkerError
+from fuzzer.state.view import MORE_VIEWS
 from fuzzer.target.machine import Guest, open_guest
 from fuzzer.target.targets import Target
 from fuzzer.triage.known import load_known
@@ -37,17 +39,18 @@ _POINTS = "fsync"
 _MANY = 100_000
 _CORPUS_PERCENT = 25
 _ON_RUNS, _ENOUGH_AGAIN, _OFF_RUNS = 5, 2, 10
-"""A bug of this kernel that shows in a fifth of all runs passes for the switch's one time in forty."""
+"""A bug of this kernel that shows in a fifth of all runs passes for a switch's one time in forty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One round: the bug, where workloads come from (one of `ORIGINS`), and how long to look.
+    """One round: the bugs that are looked for, where workloads come from (one of `ORIGINS`), and how long.
 
-    It ends when `enough` workloads showed the bug; one that is then `minimized` takes that long, too.
+    A bug is found when `enough` workloads showed it; then its first finding is minimized for `minimize_s`.
     """
 
-    bug: str
+    bugs: tuple[str, ...]
+    """Only one if workloads are its own (SEED)."""
     fs: str
     origin: str
     time_s: float
@@ -56,13 +59,9 @@ class Trial:
     enough: int = 1
     minimize_s: float = 0.0
 
-    @property
-    def switches(self) -> dict[str, str]:
-        return {self.bug: "1"} if self.on else {}
-
     def seed(self) -> Workload:
         """The bug's own entry of the corpus."""
-        path = workload_of(self.bug)
+        path = workload_of(*self.bugs)
         return parse_bytes(path.read_bytes(), str(path)).with_fs(self.fs)
 
     def source(self) -> Source:
@@ -79,17 +78,19 @@ class Trial:
         return "fuse" if self.origin == SEED and self.seed().delay else "auto"
 
 
-def score(lane: Lane, target: Target, trial: Trial, *, directory: Path, say: Callable[[str], None]) -> Score:
-    """Look for a bug in a guest, until there is enough or the time is over. What showed it first is saved
-    as a finding in `directory`, the one the guest may write to."""
-    name = f"{trial.bug} from {trial.origin}, {'on' if trial.on else 'off'}"
-    started = Score(bug=trial.bug, origin=trial.origin, round=trial.round, switched_on=trial.on)
-    hunt = _Hunt(lane, target, trial, directory, lambda text: say(f"{name}: {text}"), started)
+def score(
+    lane: Lane, target: Target, trial: Trial, *, directory: Path, say: Callable[[str], None]
+) -> tuple[Score, ...]:
+    """Look for bugs in a guest, until all are found or the time is over; a score for each. What showed
+    one first is saved as a finding in `directory`, the one the guest may write to."""
+    name = f"{trial.origin} {'on' if trial.on else 'off'}, round {trial.round}"
+    name = f"{trial.bugs[0]} from {name}" if len(trial.bugs) == 1 else f"{len(trial.bugs)} bugs from {name}"
+    hunt = _Hunt(lane, target, trial, directory, lambda text: say(f"{name}: {text}"))
     hunt.run()
-    return replace(hunt.score, seconds=round(hunt.seconds, 1))
+    return tuple(hunt.scores.values())
 
 
-def score_rounds(
+def score_seed(
     lane: Lane,
     target: Target,
     wanted: Trial,
@@ -99,17 +100,41 @@ def score_rounds(
     directory: Path,
     say: Callable[[str], None],
 ) -> Iterator[Score]:
-    """Some rounds, as long as each finds the bug; of its own workload at last one with the switch off."""
+    """Rounds with a bug's own workload, as long as each finds it; at last one with the switch off."""
     for number in range(1, rounds + 1):
-        # Minimizing takes longer than looking, and once is enough to know.
-        trial = replace(wanted, round=number, minimize_s=wanted.minimize_s if number == 1 else 0.0)
-        one = score(lane, target, trial, directory=directory, say=say)
+        (one,) = score(lane, target, _numbered(wanted, number), directory=directory, say=say)
         yield one
         if not one.found:
             break
-    if wanted.origin == SEED and off_s:
+    if off_s:
         off = replace(wanted, on=False, time_s=off_s, enough=_MANY, minimize_s=0.0)
-        yield score(lane, target, off, directory=directory, say=say)
+        yield from score(lane, target, off, directory=directory, say=say)
+
+
+def score_together(
+    lane: Lane, target: Target, wanted: Trial, rounds: int, *, directory: Path, say: Callable[[str], None]
+) -> Iterator[Score]:
+    """Rounds in which all bugs are looked for at once, with other workloads than their own."""
+    for number in range(1, rounds + 1):
+        yield from score(lane, target, _numbered(wanted, number), directory=directory, say=say)
+
+
+def _numbered(wanted: Trial, number: int) -> Trial:
+    """Minimizing takes longer than looking, and once is enough to know."""
+    return replace(wanted, round=number, minimize_s=wanted.minimize_s if number == 1 else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """An execution that may show what is looked for; `bugs` are those that took effect in it."""
+
+    execution: Execution
+    found: tuple[Forbidden, ...]
+    bugs: tuple[str, ...]
+
+    @property
+    def buckets(self) -> frozenset[str]:
+        return frozenset(one.bucket for one in self.found)
 
 
 @dataclass(slots=True)
@@ -121,17 +146,33 @@ class _Hunt:
     trial: Trial
     directory: Path
     say: Callable[[str], None]
-    score: Score
+    scores: dict[str, Score] = field(default_factory=dict)
     next: int = 0
     """Number of the workload to go on with."""
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        trial = self.trial
+        for bug in trial.bugs:
+            self.scores[bug] = Score(bug=bug, origin=trial.origin, round=trial.round, switched_on=trial.on)
+
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return round(time.monotonic() - self.started, 1)
+
+    def wanted(self) -> tuple[str, ...]:
+        """The bugs not found so far."""
+        return tuple(bug for bug, one in self.scores.items() if one.found < self.trial.enough)
 
     def _is_over(self) -> bool:
-        return self.score.found >= self.trial.enough or self.seconds >= self.trial.time_s
+        return not self.wanted() or self.seconds >= self.trial.time_s
+
+    def _switches(self, bugs: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(bugs, "1") if self.trial.on else {}
+
+    def _note(self, bugs: Sequence[str], **changes: object) -> None:
+        for bug in bugs:
+            self.scores[bug] = replace(self.scores[bug], **changes)  # type: ignore[arg-type]
 
     def run(self) -> None:
         """A guest after the other, if they are lost."""
@@ -140,80 +181,94 @@ class _Hunt:
                 plan, boot_s = self.target.plan(), self.target.boot_s
                 with open_guest(plan, exchange=self.directory, boot_s=boot_s) as guest:
                     self._look(guest)
+                    self._minimize(guest)
             except LostWorkerError as error:
                 self._lose(error)
                 if self.trial.origin == SEED:
-                    return
+                    break
+        self._note(self.wanted(), seconds=self.seconds)
 
     def _look(self, guest: Guest) -> None:
         while not self._is_over():
             suspect = self._search(guest)
             if suspect is None:
                 continue  # The time is over.
-            execution, forbidden = suspect
-            if self.trial.origin == SEED or self._comes_again(guest, execution.workload, forbidden.bucket):
-                self._take(execution, forbidden)
-                if self.trial.minimize_s and self.score.found == 1:
-                    self._minimize(guest)
+            if self.trial.origin == SEED:
+                self._take(self.trial.bugs[0], suspect.execution, suspect.found[0])
             else:
-                self.score = replace(self.score, rejected=self.score.rejected + 1)
+                self._try(guest, suspect)
 
     # --------------------------------------------------------------------------------------- workloads
 
-    def _search(self, guest: Guest) -> tuple[Execution, Forbidden] | None:
-        """Run workloads until one shows the bug, or what may be it."""
-        trial, before = self.trial, 0
-        task = Task(source=trial.source(), first=self.next, recorder=trial.recorder)
+    def _search(self, guest: Guest) -> _Suspect | None:
+        """Run workloads until one shows a bug, or what may be one."""
+        trial, bugs = self.trial, self.wanted()
+        views = MORE_VIEWS if trial.origin == SEED else ()
+        task = Task(source=trial.source(), first=self.next, recorder=trial.recorder, views=views)
+        before: Mapping[str, int] = {}
         left_s = max(0.0, trial.time_s - self.seconds)
-        with recorded(guest, self.target, task, trial.switches, left_s) as executions:
+        with recorded(guest, self.target, task, self._switches(bugs), left_s) as executions:
             for counts, execution in executions:
-                hits = counts.hits.get(trial.bug, 0)
-                forbidden = self._suspect(execution, hits > before)
-                self.next, more, before = counts.index + 1, hits - before, hits
-                runs = self.score.runs + 1
-                self.score = replace(self.score, runs=runs, hits=self.score.hits + more)
-                self.say(f"workload {runs}, {self.score.hits} hits{', a finding' if forbidden else ''}")
-                if forbidden is not None:
-                    return execution, forbidden
+                more = {bug: counts.hits.get(bug, 0) - before.get(bug, 0) for bug in bugs}
+                before, self.next = counts.hits, counts.index + 1
+                for bug in bugs:
+                    one = self.scores[bug]
+                    self.scores[bug] = replace(one, runs=one.runs + 1, hits=one.hits + more[bug])
+                suspect = self._suspect(execution, tuple(bug for bug in bugs if more[bug]))
+                told = "" if suspect is None else f": {', '.join(sorted(suspect.buckets))}"
+                self.say(f"workload {self.scores[bugs[0]].runs}, {sum(more.values())} hits{told}")
+                if suspect is not None:
+                    return suspect
         return None
 
-    def _suspect(self, execution: Execution, hit: bool) -> Forbidden | None:
-        """What the round is looking for, if it may be in this execution."""
-        found = examine(self.lane, execution, parse_plan(_POINTS)).forbidden
-        if self.trial.origin == SEED:
-            return next(iter(found), None)
-        return next((one for one in found if hit and one.known not in _others()), None)
+    def _suspect(self, execution: Execution, hit: tuple[str, ...]) -> _Suspect | None:
+        """The execution, if what the round is looking for may be in it."""
+        found = tuple(examine(self.lane, execution, parse_plan(_POINTS)).forbidden)
+        if self.trial.origin != SEED:
+            others = _others()
+            found = tuple(one for one in found if hit and one.known not in others)
+        return _Suspect(execution, found, hit) if found else None
 
-    def _comes_again(self, guest: Guest, workload: Workload, bucket: str) -> bool:
-        """True if the bucket shows again with the switch on, and only then."""
-        on = self._shown(guest, workload, bucket, self.trial.switches, _ON_RUNS)
-        off = self._shown(guest, workload, bucket, {}, _OFF_RUNS) if on >= _ENOUGH_AGAIN else -1
-        told = "not run" if off < 0 else f"{off}/{_OFF_RUNS}"
-        self.say(f"{bucket} comes again in {on}/{_ON_RUNS} runs; off: {told}")
-        if off == 0 and not self.score.found:
-            self.score = replace(self.score, again=(on, _ON_RUNS))
-        return off == 0
+    def _try(self, guest: Guest, suspect: _Suspect) -> None:
+        """Find out which bugs it shows: alone, and not without any."""
+        taken = []
+        if not self._again(guest, suspect, (), _OFF_RUNS, enough=1):
+            for bug in suspect.bugs:
+                again = self._again(guest, suspect, (bug,), _ON_RUNS, enough=_ON_RUNS)
+                if len(again) >= _ENOUGH_AGAIN:
+                    if not self.scores[bug].found:
+                        self._note((bug,), again=(len(again), _ON_RUNS))
+                    self._take(bug, *again[0])
+                    taken.append(bug)
+        self.say(f"of {', '.join(suspect.bugs)}: {', '.join(taken) or 'none'}")
+        if not taken:
+            for bug in self.wanted():
+                self._note((bug,), rejected=self.scores[bug].rejected + 1)
 
-    def _shown(
-        self, guest: Guest, workload: Workload, bucket: str, switches: Mapping[str, str], times: int
-    ) -> int:
-        task, shown = Task(source=Listed((workload,), times)), 0
-        with recorded(guest, self.target, task, switches, self.target.silent_s) as executions:
+    def _again(
+        self, guest: Guest, suspect: _Suspect, bugs: Sequence[str], times: int, enough: int
+    ) -> list[tuple[Execution, Forbidden]]:
+        """Run its workload again with just these bugs on; the runs that show one of its buckets."""
+        task, shown = Task(source=Listed((suspect.execution.workload,), times)), []
+        switches, limit_s = self._switches(bugs), self.target.silent_s
+        with recorded(guest, self.target, task, switches, limit_s) as executions:
             for _, execution in executions:
                 found = examine(self.lane, execution, parse_plan(_POINTS)).forbidden
-                shown += any(one.bucket == bucket for one in found)
+                shown += [(execution, one) for one in found if one.bucket in suspect.buckets][:1]
+                if len(shown) >= enough:
+                    break
         return shown
 
     # ---------------------------------------------------------------------------------------- findings
 
-    def _take(self, execution: Execution, forbidden: Forbidden) -> None:
+    def _take(self, bug: str, execution: Execution, forbidden: Forbidden) -> None:
         """Count it; the first is saved."""
-        one = self.score
+        one = self.scores[bug]
         if not one.found:
             finding = self._save(execution, forbidden)
-            one = replace(one, first_s=round(self.seconds, 1), first_run=one.runs, finding=finding)
+            self._note((bug,), first_s=self.seconds, first_run=one.runs, finding=finding)
         buckets = tuple(sorted({*one.buckets, forbidden.bucket}))
-        self.score = replace(one, found=one.found + 1, buckets=buckets)
+        self._note((bug,), found=one.found + 1, buckets=buckets, seconds=self.seconds)
 
     def _save(self, execution: Execution, forbidden: Forbidden) -> str:
         """Save a finding; returns its id."""
@@ -225,21 +280,26 @@ class _Hunt:
         return finding.id
 
     def _minimize(self, guest: Guest) -> None:
-        trial, one = self.trial, self.score
-        self.say(f"minimizing {one.finding}")
-        told = minimize_in_guest(guest, self.target, one.finding, trial.switches, trial.minimize_s)
-        if told is not None:
-            self.score = replace(one, ops=told.ops, minimized=told.after)
+        """Minimize the first finding of each bug that was found, with nothing else on."""
+        limit_s = self.trial.minimize_s
+        for bug, one in self.scores.items() if limit_s else ():
+            if one.finding and not one.minimized[1]:
+                self.say(f"minimizing {one.finding}")
+                told = minimize_in_guest(guest, self.target, one.finding, self._switches((bug,)), limit_s)
+                if told is not None:
+                    self._note((bug,), ops=told.ops, minimized=told.after)
 
     def _lose(self, error: LostWorkerError) -> None:
         """A guest that is lost is what a race's own workload may be about; else it is only told."""
         self.say(str(error))
-        one = replace(self.score, lost=str(error))
-        if self.trial.origin == SEED and not one.found:
-            runs, now = one.runs + 1, round(self.seconds, 1)
-            one = replace(one, runs=runs, found=1, first_s=now, first_run=runs, buckets=("guest-lost",))
-        self.score = one
+        wanted = self.wanted()
+        self._note(wanted, lost=str(error))
         self.next += 1
+        if self.trial.origin == SEED and wanted:
+            runs = self.scores[wanted[0]].runs + 1
+            first = {"first_s": self.seconds, "first_run": runs} if not self.scores[wanted[0]].found else {}
+            found = self.scores[wanted[0]].found + 1
+            self._note(wanted, runs=runs, found=found, buckets=("guest-lost",), **first)
 
 
 def _others() -> frozenset[str]:

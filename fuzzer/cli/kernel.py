@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.score import Trial, score_rounds
+from fuzzer.campaign.score import Trial, score_seed, score_together
 from fuzzer.campaign.scoreboard import ORIGINS, SEED, format_scores
-from fuzzer.cli.options import Duration, directory_option, json_option
+from fuzzer.cli.options import FILESYSTEMS, Duration, directory_option, json_option
 from fuzzer.errors import ExitCode, InputError
 from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes, patches
 from fuzzer.target.build import build as build_kernel
@@ -150,26 +151,40 @@ def score_command(
     """Which of its known bugs are found, how fast, and what is said with them off.
 
     Workloads are the bug's own entry of the corpus (seed), new ones with corpus entries and their
-    mutations among them (mixed), or new ones alone (generation). After a round without a finding there
-    are no more of it. Findings are saved in --dir. A table in Markdown on standard output, or with --json
-    a line for each round.
+    mutations among them (mixed), or new ones alone (generation). With the latter two all bugs of a file
+    system are on at first, and what is found is switched off. Of a bug's own workload a round without a
+    finding is the last. Findings are saved in --dir. A table in Markdown on standard output, or with
+    --json a line for each bug and round.
     """
     found = find_kernel(kernel)
     unknown = set(bugs) - set(found.bugs)
     if unknown:
         raise InputError(f"{found.name} has no bug {min(unknown)}", hint=f"it has {', '.join(found.bugs)}")
     target = target_of(found)
-    fs_of = {bug: patch.fs for patch in patches() for bug in patch.bugs}
     directory.mkdir(parents=True, exist_ok=True)
     scores = []
     with open_lane("auto") as lane:
-        for bug, origin in itertools.product(bugs or found.bugs, origins):
-            wanted = Trial(
-                bug=bug, fs=fs_of[bug], origin=origin, time_s=time_s, enough=enough, minimize_s=minimize_s
+        for wanted in _trials(bugs or found.bugs, origins, time_s, enough, minimize_s):
+            told = (
+                score_seed(lane, target, wanted, rounds, off_s, directory=directory, say=_say)
+                if wanted.origin == SEED
+                else score_together(lane, target, wanted, rounds, directory=directory, say=_say)
             )
-            for one in score_rounds(lane, target, wanted, rounds, off_s, directory=directory, say=_say):
+            for one in told:
                 scores.append(one)
                 if as_json:
                     click.echo(json.dumps(asdict(one)))
     if not as_json:
         click.echo(format_scores(scores))
+
+
+def _trials(
+    bugs: Sequence[str], origins: Sequence[str], time_s: float, enough: int, minimize_s: float
+) -> Iterator[Trial]:
+    """A trial for each bug and its own workload; for others, one for all bugs of a file system."""
+    fs_of = {bug: patch.fs for patch in patches() for bug in patch.bugs}
+    for origin, fs in itertools.product(origins, FILESYSTEMS):
+        mine = tuple(bug for bug in bugs if fs_of[bug] == fs)
+        groups = [(bug,) for bug in mine] if origin == SEED else [mine] if mine else []
+        for group in groups:
+            yield Trial(bugs=group, fs=fs, origin=origin, time_s=time_s, enough=enough, minimize_s=minimize_s)

@@ -31,11 +31,11 @@ def test_found_on_and_silent_off(bug: str, fs: str, tmp_path: Path) -> None:
         target = target_of(find_kernel(KNOWN_BUGS))
     except PowercutError as error:
         pytest.skip(f"{error} ({error.hint})")
-    on = Trial(bug=bug, fs=fs, origin=SEED, time_s=600)
+    on = Trial(bugs=(bug,), fs=fs, origin=SEED, time_s=600)
     with open_lane("auto") as lane:
-        found = score(lane, target, on, directory=tmp_path, say=print)
+        (found,) = score(lane, target, on, directory=tmp_path, say=print)
         off = replace(on, on=False, time_s=found.seconds + 60)
-        silent = score(lane, target, off, directory=tmp_path, say=print)
+        (silent,) = score(lane, target, off, directory=tmp_path, say=print)
     assert found.found
     assert found.hits
     assert silent.runs

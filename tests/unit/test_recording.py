@@ -16,6 +16,7 @@ from fuzzer.campaign.score import Trial
 from fuzzer.campaign.scoreboard import GENERATED, SEED
 from fuzzer.campaign.source import Listed
 from fuzzer.errors import InputError
+from fuzzer.state.view import MORE_VIEWS, View
 from fuzzer.target import guest
 from fuzzer.workload.model import Workload
 from fuzzer.workload.text import parse
@@ -31,14 +32,15 @@ def _workloads(*headers: str) -> tuple[Workload, ...]:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A lane that runs nothing; `saved` are the numbers of recordings and of their workloads."""
-    told: dict[str, Any] = {"lanes": [], "saved": []}
+    told: dict[str, Any] = {"lanes": [], "saved": [], "views": []}
 
     @contextmanager
     def open_lane(kind: str) -> Iterator[SimpleNamespace]:
         told["lanes"].append(kind)
         yield SimpleNamespace(recorder=SimpleNamespace(delays=kind == "fuse"))
 
-    def execute(lane: object, workload: Workload) -> Workload:
+    def execute(lane: object, workload: Workload, views: tuple[View, ...]) -> Workload:
+        told["views"].append(views)
         if "64K" in workload.mkfs:
             raise InputError("mkfs says no")
         return workload
@@ -57,16 +59,17 @@ def test_recordings_are_numbered_and_know_their_workloads(tmp_path: Path, record
     listed = Listed(_workloads("", "delay: data 5ms\n", "mkfs: -n 64K\n", ""))
     save_task(tmp_path / "task", Task(source=listed, first=0))
     inrecorder.main(tmp_path / "task")
-    assert recorder == {"lanes": ["auto"], "saved": [("0", 0), ("1", 3)]}
+    assert recorder == {"lanes": ["auto"], "saved": [("0", 0), ("1", 3)], "views": [(), (), ()]}
 
 
 def test_it_goes_on_where_it_is_told_to_with_the_recorder_it_is_told(
     tmp_path: Path, recorder: dict[str, Any]
 ) -> None:
     listed = Listed(_workloads("", "delay: data 5ms\n"), times=2)
-    save_task(tmp_path / "task", Task(source=listed, first=1, recorder="fuse"))
+    save_task(tmp_path / "task", Task(source=listed, first=1, recorder="fuse", views=MORE_VIEWS))
     inrecorder.main(tmp_path / "task")
-    assert recorder == {"lanes": ["fuse"], "saved": [("0", 1), ("1", 2), ("2", 3)]}
+    saved = [("0", 1), ("1", 2), ("2", 3)]
+    assert recorder == {"lanes": ["fuse"], "saved": saved, "views": [MORE_VIEWS] * 3}
 
 
 def test_it_stops_when_no_more_is_wanted(tmp_path: Path, recorder: dict[str, Any]) -> None:
@@ -107,7 +110,7 @@ def test_it_does_not_run_far_ahead(
     ],
 )
 def test_a_round_records_with_what_its_workloads_need(of: str, bug: str, kind: str) -> None:
-    assert Trial(bug=bug, fs="btrfs", origin=of, time_s=1).recorder == kind
+    assert Trial(bugs=(bug,), fs="btrfs", origin=of, time_s=1).recorder == kind
 
 
 @pytest.mark.parametrize(
