@@ -102,9 +102,10 @@ def _play(
     return told, script
 
 
-def test_of_its_own_workload_whatever_is_found_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    (told,), script = _play([Does(), Does((BUG,), {"": (OTHER,)})], monkeypatch, origin=SEED)
-    assert (told.found, told.runs, told.first_run, told.hits) == (1, 2, 2, 2)
+def test_of_its_own_workload_whatever_is_new_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts = [Does(), Does((BUG,), {"": (BUCKET,)}, known="0004"), Does((BUG,), {"": (OTHER,)})]
+    (told,), script = _play(acts, monkeypatch, origin=SEED)
+    assert (told.found, told.runs, told.first_run, told.hits) == (1, 3, 3, 3)
     assert (told.finding, told.buckets) == ("btrfs-names-1", (OTHER,))
     assert script.boots == 1
 
@@ -113,7 +114,7 @@ def test_of_others_it_has_to_come_again_and_only_with_the_switch(monkeypatch: py
     (told,), script = _play([NOTHING, SHOWS], monkeypatch)
     assert (told.found, told.first_run, told.again, told.rejected) == (1, 2, (5, 5), 0)
     only = frozenset({BUG})
-    assert script.asked == [(0, only, None), (0, frozenset(), 10), (0, only, 5)]
+    assert script.asked == [(0, only, None), (0, frozenset(), 10), (0, only, 2), (0, only, 3)]
 
 
 @pytest.mark.parametrize(
