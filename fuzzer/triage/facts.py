@@ -17,7 +17,7 @@ import numpy as np
 from fuzzer.state.history import Event
 from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.endfacts import short_facts, tail_facts
-from fuzzer.triage.markfacts import marked_facts
+from fuzzer.triage.markfacts import forced_facts, marked_facts
 from fuzzer.triage.namefacts import name_facts, named_since, relatives, unlinked_facts
 from fuzzer.triage.racefacts import faulted_facts, race_facts
 from fuzzer.triage.sharefacts import share_facts
@@ -139,6 +139,8 @@ def _facts(violation: Violation, evidence: Evidence, crash: Crash) -> Iterator[t
         yield "sync", _call(sync)
         yield "peer", _peer(sync, evidence)
         yield "evict", _evict(sync, evidence)
+    if sync is not None and sync.returned and evidence.log is not None and not evidence.timed:
+        yield from forced_facts(sync, evidence.log)
     if sync is not None and evidence.timed and sync.returned:
         yield "commit", _commit(op, sync, evidence)
         yield "settled", _settled(op, sync, evidence)

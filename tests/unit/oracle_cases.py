@@ -45,6 +45,7 @@ _BORN = {
 _COUNTED = {
     "write": "len",
     "dwrite": "len",
+    "awrite": "len",
     "mwrite": "len",
     "splice": "len",
     "copy_range": "len",

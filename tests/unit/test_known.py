@@ -17,6 +17,7 @@ from fuzzer.state.stamps import encode, file_tag
 from fuzzer.triage.bucket import Label, label
 from fuzzer.triage.facts import Crash, Evidence, find_facts
 from fuzzer.triage.known import Known, describe_known, load_known, match_known
+from fuzzer.workload.model import SETUP, op_id
 from fuzzer.writelog.crash import LIVE, Cut
 from fuzzer.writelog.joined import RunLog
 from fuzzer.writelog.model import Entry, Flag
@@ -239,6 +240,33 @@ def test_without_times_marks_tell_that_no_flush_was_sent(between: tuple[Entry, .
     numbered = tuple(replace(entry, index=n) for n, entry in enumerate(entries))
     log = FakeLog(numbered, 0, (), {})
     assert file_under(script, "xfs", "a", log=log, a=Has("u:0-4096")).known == known
+
+
+@pytest.mark.parametrize(
+    ("ops", "between", "known"),
+    [
+        ("awrite a 0 4096 sync=dsync parts=1", (Entry(0, Flag.FUA, 1 << 20, 4096),), "0032"),
+        (
+            "awrite a 0 4096 sync=dsync parts=1",
+            (Entry(0, Flag(0), 9 << 20, 4096), Entry(0, Flag.FUA, 1 << 20, 4096)),
+            "0032",
+        ),
+        ("awrite a 0 4096 sync=dsync parts=1", (Entry(0, Flag.FUA, SUPER, 4096),), ""),
+        ("awrite a 0 4096 sync=dsync parts=1", (Entry(0, Flag.FUA, 1 << 20, 4096), Entry(0, Flag.FLUSH)), ""),
+        ("awrite a 0 4096 sync=dsync parts=1", (Entry(0, Flag(0), 1 << 20, 4096),), ""),
+        ("dwrite a 0 4096 sync=dsync", (Entry(0, Flag.FUA, 1 << 20, 4096),), ""),
+    ],
+)
+def test_a_write_that_is_not_waited_for_and_only_forced_is_0032(
+    ops: str, between: tuple[Entry, ...], known: str
+) -> None:
+    """What stands before the last mark of the setup is not this call's."""
+    script = Script(f"0-1 create a\n2-3 sync\n10-30 {ops}")
+    last = script.history.events[-1].id
+    marks = [Entry(0, Flag.MARK, mark=f"sync:{op}:1") for op in (op_id(SETUP, 1), last)]
+    entries = (Entry(0, Flag.FUA, SUPER, 4096), Entry(0, Flag.FLUSH), marks[0], *between, marks[1])
+    log = FakeLog(tuple(replace(entry, index=n) for n, entry in enumerate(entries)), 0, (), {})
+    assert file_under(script, "btrfs", "a", log=log, a=Has("")).known == known
 
 
 def test_zeroes_are_found_where_the_old_words_are() -> None:
