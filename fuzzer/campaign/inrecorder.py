@@ -40,7 +40,7 @@ def _executions(lane: Lane, task: Task) -> Iterator[tuple[int, Execution]]:
         workload = task.source.workload(index)
         if not _lacks(lane, workload):
             try:
-                yield index, execute(lane, workload, views=task.views)
+                yield index, execute(lane, workload, task.deadline_s, task.views)
             except InputError as error:  # Options that this kernel does not take.
                 sys.stderr.write(f"{index}: {error}\n")
         index += 1

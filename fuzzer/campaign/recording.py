@@ -11,7 +11,7 @@ import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.execute import Execution
+from fuzzer.campaign.execute import DEADLINE_S, Execution
 from fuzzer.campaign.source import Source
 from fuzzer.state.view import View
 from fuzzer.target.guest import read_hits
@@ -32,6 +32,7 @@ class Task:
     source: Source
     first: int = 0
     recorder: str = "auto"
+    deadline_s: float = DEADLINE_S
     views: tuple[View, ...] = ()
     """Looks at the live mount besides that through the cache: each costs a slow guest a part of a run."""
 

@@ -38,6 +38,10 @@ from fuzzer.writelog.points import parse_plan
 
 _POINTS = "fsync"
 _MANY = 100_000
+_DEADLINE_S = 15.0
+"""Actors of a workload that wait for each other for ever are killed then."""
+_PATIENCE_S = 60.0
+"""Within it the runs that tell whose a finding is have to be done."""
 _CORPUS_PERCENT = 25
 _OFF_RUNS, _FIRST_RUNS, _MORE_RUNS, _ENOUGH_AGAIN = 10, 2, 3, 2
 """Runs with nothing on, and with one bug: those of which the first show nothing get no more. A bug of this
@@ -205,8 +209,7 @@ class _Hunt:
     def _search(self, guest: Guest) -> _Suspect | None:
         """Run workloads until one shows a bug, or what may be one."""
         trial, bugs = self.trial, self.wanted()
-        views = MORE_VIEWS if trial.origin == SEED else ()
-        task = Task(source=trial.source(), first=self.next, recorder=trial.recorder, views=views)
+        task = self._task(trial.source(), self.next)
         before: Mapping[str, int] = {}
         left_s = max(0.0, trial.time_s - self.seconds)
         with recorded(guest, self.target, task, self._switches(bugs), left_s) as executions:
@@ -235,10 +238,11 @@ class _Hunt:
     def _try(self, guest: Guest, suspect: _Suspect) -> None:
         """Find out which bugs it shows: alone, and not without any."""
         taken = []
-        if not self._again(guest, suspect, (), _OFF_RUNS, enough=1):
+        shown, runs = self._again(guest, suspect, (), _OFF_RUNS, enough=1)
+        if not shown and runs == _OFF_RUNS:
             for bug in suspect.bugs:
-                again = self._again(guest, suspect, (bug,), _FIRST_RUNS)
-                again += self._again(guest, suspect, (bug,), _MORE_RUNS) if again else []
+                again, _ = self._again(guest, suspect, (bug,), _FIRST_RUNS)
+                again += self._again(guest, suspect, (bug,), _MORE_RUNS)[0] if again else []
                 if len(again) >= _ENOUGH_AGAIN:
                     if not self.scores[bug].found:
                         self._note((bug,), again=(len(again), _FIRST_RUNS + _MORE_RUNS))
@@ -251,17 +255,23 @@ class _Hunt:
 
     def _again(
         self, guest: Guest, suspect: _Suspect, bugs: Sequence[str], times: int, enough: int = _MANY
-    ) -> list[tuple[Execution, Forbidden]]:
-        """Run its workload again with just these bugs on; the runs that show one of its buckets."""
-        task, shown = Task(source=Listed((suspect.execution.workload,), times)), []
-        switches, limit_s = self._switches(bugs), self.target.silent_s
-        with recorded(guest, self.target, task, switches, limit_s) as executions:
-            for _, execution in executions:
+    ) -> tuple[list[tuple[Execution, Forbidden]], int]:
+        """Run its workload again with just these bugs on. Returns the runs that show one of its buckets, and
+        how many there were: fewer if `enough` have shown it, or if they take too long."""
+        task, shown, runs = self._task(Listed((suspect.execution.workload,), times)), [], 0
+        with recorded(guest, self.target, task, self._switches(bugs), _PATIENCE_S) as executions:
+            for runs, (_, execution) in enumerate(executions, 1):
                 found = examine(self.lane, execution, parse_plan(_POINTS)).forbidden
                 shown += [(execution, one) for one in found if one.bucket in suspect.buckets][:1]
                 if len(shown) >= enough:
                     break
-        return shown
+        return shown, runs
+
+    def _task(self, source: Source, first: int = 0) -> Task:
+        """A bug's own workload is looked at from all sides and may take long, others are not to."""
+        if self.trial.origin == SEED:
+            return Task(source=source, first=first, recorder=self.trial.recorder, views=MORE_VIEWS)
+        return Task(source=source, first=first, deadline_s=_DEADLINE_S)
 
     # ---------------------------------------------------------------------------------------- findings
 

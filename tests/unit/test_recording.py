@@ -39,7 +39,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         told["lanes"].append(kind)
         yield SimpleNamespace(recorder=SimpleNamespace(delays=kind == "fuse"))
 
-    def execute(lane: object, workload: Workload, views: tuple[View, ...]) -> Workload:
+    def execute(lane: object, workload: Workload, limit_s: float, views: tuple[View, ...]) -> Workload:
         told["views"].append(views)
         if "64K" in workload.mkfs:
             raise InputError("mkfs says no")
