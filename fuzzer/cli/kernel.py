@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 
+from fuzzer.campaign.hunt import Trial
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.score import Trial, score_seed, score_together
+from fuzzer.campaign.score import score_seed, score_together
 from fuzzer.campaign.scoreboard import ORIGINS, SEED, format_scores
 from fuzzer.cli.options import FILESYSTEMS, Duration, directory_option, json_option
 from fuzzer.errors import ExitCode, InputError

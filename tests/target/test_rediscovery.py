@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.hunt import Trial, hunt
 from fuzzer.campaign.lane import open_lane
-from fuzzer.campaign.score import Trial, score
 from fuzzer.campaign.scoreboard import SEED
 from fuzzer.errors import PowercutError
 from fuzzer.target.build import KNOWN_BUGS
@@ -33,9 +33,9 @@ def test_found_on_and_silent_off(bug: str, fs: str, tmp_path: Path) -> None:
         pytest.skip(f"{error} ({error.hint})")
     on = Trial(bugs=(bug,), fs=fs, origin=SEED, time_s=600)
     with open_lane("auto") as lane:
-        (found,) = score(lane, target, on, directory=tmp_path, say=print)
+        (found,) = hunt(lane, target, on, directory=tmp_path, say=print)
         off = replace(on, on=False, time_s=found.seconds + 60)
-        (silent,) = score(lane, target, off, directory=tmp_path, say=print)
+        (silent,) = hunt(lane, target, off, directory=tmp_path, say=print)
     assert found.found
     assert found.hits
     assert silent.runs

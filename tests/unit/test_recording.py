@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fuzzer.campaign import inrecorder
+from fuzzer.campaign.hunt import Trial
 from fuzzer.campaign.recording import STOP, Task, save_task
-from fuzzer.campaign.score import Trial
 from fuzzer.campaign.scoreboard import GENERATED, SEED
 from fuzzer.campaign.source import Listed
 from fuzzer.errors import InputError

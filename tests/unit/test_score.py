@@ -11,10 +11,12 @@ from typing import Any, cast
 
 import pytest
 
+from fuzzer.campaign import hunt as hunting
 from fuzzer.campaign import score as scoring
+from fuzzer.campaign.hunt import Trial, hunt
 from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recording import Counts, Task
-from fuzzer.campaign.score import Trial, score, score_seed
+from fuzzer.campaign.score import score_seed
 from fuzzer.campaign.scoreboard import GENERATED, SEED, Score, format_scores
 from fuzzer.errors import LostWorkerError
 from fuzzer.target.kernels import Kernel
@@ -95,10 +97,10 @@ def _play(
 ) -> tuple[tuple[Score, ...], Script]:
     script = Script(acts)
     for name in ("open_guest", "recorded", "examine"):
-        monkeypatch.setattr(scoring, name, getattr(script, name))
-    monkeypatch.setattr(scoring._Hunt, "_save", lambda self, execution, forbidden: "btrfs-names-1")
+        monkeypatch.setattr(hunting, name, getattr(script, name))
+    monkeypatch.setattr(hunting._Hunt, "_save", lambda self, execution, forbidden: "btrfs-names-1")
     trial = Trial(bugs=(BUG, *more), fs="btrfs", origin=origin, time_s=0.3)
-    told = score(cast(Lane, None), TARGET, trial, directory=Path("/nonexistent"), say=lambda text: None)
+    told = hunt(cast(Lane, None), TARGET, trial, directory=Path("/nonexistent"), say=lambda text: None)
     return told, script
 
 
@@ -190,7 +192,7 @@ def test_rounds_of_its_own_workload_end_with_the_first_that_finds_nothing(
         on = trial.on
         return (Score(bug=BUG, origin=SEED, round=trial.round, switched_on=on, runs=7, found=found),)
 
-    monkeypatch.setattr(scoring, "score", play)
+    monkeypatch.setattr(scoring, "hunt", play)
     trial = Trial(bugs=(BUG,), fs="btrfs", origin=SEED, time_s=60, minimize_s=9)
     there = Path("/nonexistent")
     told = score_seed(cast(Lane, None), TARGET, trial, 4, 20.0, directory=there, say=lambda text: None)
