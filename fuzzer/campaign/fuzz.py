@@ -50,6 +50,8 @@ class Totals:
     """Sightings per bucket, those of which no finding was kept included."""
     descends: Counter[str] = field(default_factory=Counter)
     """Sightings per corpus entry that the workload was made from."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Workloads that could not be run, by what they need and is not there."""
     canary_seen: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     outcomes: Outcomes = field(default_factory=Counter)
@@ -110,7 +112,9 @@ class _Campaign:
         self.heard[number] = time.monotonic()
         if event["event"] in ("workload", "skipped"):
             self.turns[number] = event["index"] + self.options.jobs
-        if event["event"] == "workload":
+        if event["event"] == "skipped":
+            self.totals.skipped.update(event["missing"])
+        elif event["event"] == "workload":
             covered = event.pop("coverage")  # many short texts, which nobody wants to read as they come
             self.totals.add(event | covered)
             self.index.add_counts(event | covered)

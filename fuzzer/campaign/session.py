@@ -6,12 +6,14 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from fuzzer.campaign.finding import Origin
 from fuzzer.kernel.probe import FS_NEEDS, RECORDER_NEEDS, require
 from fuzzer.kernel.sweep import sweep
 from fuzzer.target.targets import Target
+from fuzzer.workload.model import Workload
 from oracles import OWN
 
 _ALWAYS = ("root", "loop", "kmsg")
@@ -29,6 +31,12 @@ def prepare(filesystems: tuple[str, ...], recorder: str, target: Target | None =
     tools = [name for fs in filesystems for name in FS_NEEDS[fs]]
     require(*_ALWAYS, *tools, *RECORDER_NEEDS.get(recorder, ()))
     return sweep()
+
+
+def recorder_for(kind: str, workloads: Iterable[Workload]) -> str:
+    """The recorder to use for these if the user leaves it to us: device-mapper holds no I/O back, and a
+    workload that asks for it would be left out."""
+    return "fuse" if kind == "auto" and any(workload.delay for workload in workloads) else kind
 
 
 def origin(*, points: str, canary: str, recorder: str, contract: str = OWN) -> Origin:

@@ -16,7 +16,7 @@ from fuzzer.campaign.fuzz import fuzz
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.monitor import Monitor
 from fuzzer.campaign.outcomes import never_succeeded
-from fuzzer.campaign.session import default_jobs, origin, prepare
+from fuzzer.campaign.session import default_jobs, origin, prepare, recorder_for
 from fuzzer.campaign.source import Listed
 from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.cli.corpus_import import import_command
@@ -138,7 +138,7 @@ def run_command(
     """
     chosen = filesystems or FILESYSTEMS
     workloads = tuple(_bound(load_entries(names), chosen))
-    source = Listed(workloads, repeat, MORE_VIEWS)
+    source, recorder = Listed(workloads, repeat, MORE_VIEWS), recorder_for(recorder, workloads)
     monitor = _Table(as_json, source=source)
     for line in prepare(chosen, recorder, target):
         monitor.say(f"left over from a killed run: {line}")

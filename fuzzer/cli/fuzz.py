@@ -192,6 +192,9 @@ def summarize(monitor: Monitor, totals: Totals, directory: Path, as_json: bool) 
         monitor.say(f"{hits:6} x {bucket}")
     for seed, hits in totals.descends.most_common(_SEEDS_SHOWN):
         monitor.say(f"{hits:6} descend from {seed}")
+    if totals.skipped:
+        needs = ", ".join(f"{count} need {name}" for name, count in totals.skipped.most_common())
+        monitor.say(f"workloads left out: {needs} (powercut doctor)")
     vain = never_succeeded(totals.outcomes)
     if vain:
         monitor.say(f"never succeeded: {vain}")

@@ -15,7 +15,7 @@ from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import open_lane
 from fuzzer.campaign.monitor import Monitor, count_findings
 from fuzzer.campaign.run import Attempt, run_and_keep
-from fuzzer.campaign.session import origin, prepare
+from fuzzer.campaign.session import origin, prepare, recorder_for
 from fuzzer.campaign.source import Listed
 from fuzzer.campaign.worker import FuzzOptions
 from fuzzer.cli.fuzz import summarize
@@ -79,6 +79,7 @@ def run_command(
     jobs = [job for path in workloads for job in _bind(path, filesystems)]
     monitor = Monitor(as_json)
     chosen = tuple(sorted({w.fs for _, w in jobs}))
+    recorder = recorder_for(recorder, (w for _, w in jobs))
     prepare(chosen, recorder, target)
     plan = make_plan(points, states)
     if target is not None:
