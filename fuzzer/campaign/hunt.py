@@ -41,7 +41,7 @@ _MANY = 100_000
 _DEADLINE_S = 15.0
 """Actors of a workload that wait for each other for ever are killed then."""
 _PATIENCE_S = 90.0
-"""Within it the runs that tell whose a finding is have to be done; enough of those with nothing on at least."""
+"""Within it the runs that tell whose a finding is have to be done, or enough of those with nothing on."""
 _CORPUS_PERCENT = 25
 _OFF_RUNS, _ENOUGH_OFF, _FIRST_RUNS, _MORE_RUNS, _ENOUGH_AGAIN = 10, 5, 2, 3, 2
 """Runs with nothing on, and with one bug: those of which the first show nothing get no more. A bug of this
