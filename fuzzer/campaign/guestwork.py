@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -19,7 +20,6 @@ from fuzzer.target.machine import Guest, Pending
 from fuzzer.target.targets import Target
 
 PROGRAM = "fuzzer.campaign.inrecorder"
-_PLACE = "recordings"
 _POLL_S = 0.05
 
 
@@ -32,7 +32,7 @@ def recorded(
     The guest's program is ended with the context. LostWorkerError if the
     guest dies or hangs, InfrastructureError if only the program does.
     """
-    place = guest.exchange / _PLACE
+    place = guest.exchange / f"recordings-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)  # Of a guest that was lost.
     save_task(place, task)
     argv = (sys.executable, "-m", PROGRAM, str(place))

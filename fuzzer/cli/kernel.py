@@ -17,6 +17,7 @@ from fuzzer.campaign.score import score_seed, score_together
 from fuzzer.campaign.scoreboard import ORIGINS, SEED, format_scores
 from fuzzer.cli.options import FILESYSTEMS, Duration, directory_option, json_option
 from fuzzer.errors import ExitCode, InputError
+from fuzzer.kernel.children import interrupted_by_signals
 from fuzzer.target.build import KNOWN_BUGS, VARIANTS, disk_bytes, patches
 from fuzzer.target.build import build as build_kernel
 from fuzzer.target.fetch import PACKAGES
@@ -106,7 +107,7 @@ def run_command(
     plan = find_kernel(kernel).plan(cpus=cpus, memory_mib=memory)
     switches = {name: value or "1" for name, _, value in (bug.partition("=") for bug in bugs)}
     directory.mkdir(parents=True, exist_ok=True)
-    with open_guest(plan, exchange=directory) as guest:
+    with interrupted_by_signals(), open_guest(plan, exchange=directory) as guest:
         result = guest.run(command, timeout_s=timeout_s, cwd=Path.cwd(), switches=switches)
     click.echo(result.stdout, nl=False)
     click.echo(result.stderr, nl=False, err=True)
@@ -164,7 +165,7 @@ def score_command(
     target = target_of(found)
     directory.mkdir(parents=True, exist_ok=True)
     scores = []
-    with open_lane("auto") as lane:
+    with open_lane("auto") as lane, interrupted_by_signals():
         for wanted in _trials(bugs or found.bugs, origins, time_s, enough, minimize_s):
             told = (
                 score_seed(lane, target, wanted, rounds, off_s, directory=directory, say=_say)

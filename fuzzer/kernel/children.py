@@ -108,6 +108,19 @@ def _send(fd: int, line: str) -> None:
 
 
 @contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """While the block runs, SIGTERM and SIGHUP do what Ctrl-C does: whatever is held is released. Not for
+    blocks that fork: a child would have it, too."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """While the block runs, SIGTERM, SIGINT and SIGHUP only set a flag; gives the question "is it set?"."""
     asked: list[int] = []
