@@ -43,19 +43,24 @@ class Span:
 
 
 def _btrfs_commits(entries: Sequence[Entry]) -> Iterator[Span]:
-    """Commits of a transaction or of the log tree end in a superblock that is forced to the disk
-    (write_dev_supers and barrier_all_devices in fs/btrfs/disk-io.c); what was written is not found
-    without it, whatever was flushed."""
-    written: Entry | None = None
+    """Commits of a transaction or of the log tree begin with a barrier and end in a superblock that is
+    forced to the disk (write_all_supers and barrier_all_devices in fs/btrfs/disk-io.c); what was written is
+    not found without it, whatever was flushed, and what came after the barrier does not belong to it."""
+    flushes: list[Entry] = []
+    written: tuple[Entry, int] | None = None
     for entry in entries:
-        if entry.is_flush and written is not None and entry.arrived_ns >= written.done_ns:
-            yield Span(written.arrived_ns, entry.done_ns)
+        if entry.is_flush and written is not None and entry.arrived_ns >= written[0].done_ns:
+            yield Span(written[1], entry.done_ns)
             written = None
         if entry.is_write and entry.offset <= BTRFS_SUPER_OFFSET < entry.offset + entry.length:
+            barriers = [flush.arrived_ns for flush in flushes if flush.done_ns <= entry.arrived_ns]
+            begin_ns = max(barriers, default=entry.arrived_ns)
             if entry.flags & Flag.FUA:
-                yield Span(entry.arrived_ns, entry.done_ns)
+                yield Span(begin_ns, entry.done_ns)
             else:
-                written = entry
+                written = (entry, begin_ns)
+        if entry.is_flush:
+            flushes.append(entry)
 
 
 def _xfs_commits(entries: Sequence[Entry]) -> Iterator[Span]:

@@ -171,6 +171,15 @@ def test_a_flush_without_a_superblock_commits_nothing() -> None:
     assert file_under(Script(EARLY), "btrfs", "a", log=log).known == "0001"
 
 
+def test_what_came_after_the_barrier_of_a_commit_does_not_belong_to_it() -> None:
+    """Its superblock is on the way while the broken write is made: that is not in there."""
+    script = Script(EARLY)
+    early = make_log(flush(2, 3), write(12, 14, SUPER), flush(15, 16))
+    assert file_under(script, "btrfs", "a", log=early).known == "0001"
+    own = make_log(flush(11, 12), write(12, 14, SUPER), flush(15, 16))
+    assert file_under(script, "btrfs", "a", log=own).known == ""
+
+
 def test_a_commit_beside_another_call_may_be_that_ones() -> None:
     """A third process commits the log of another file in between: the early return is one all the same."""
     script = Script("0-1 create b\n" + EARLY + "\n11-40 fsync b")
@@ -491,7 +500,8 @@ EVICTED = """1-2 mkdir A
 )
 def test_a_directory_is_not_logged_after_its_eviction(before: str, committed: bool, known: str) -> None:
     """Only where inodes were asked to be evicted, and the call sent nothing."""
-    log = make_log(fua(12, 14), flush(15, 16), *((fua(32, 34), flush(35, 36)) if committed else ()))
+    again = (flush(31, 32), fua(32, 34), flush(35, 36)) if committed else ()
+    log = make_log(fua(12, 14), flush(15, 16), *again)
     found = file_under(Script(EVICTED.format(before)), "btrfs", "A A/foo", log=log)
     assert found.known == known
 
