@@ -203,21 +203,31 @@ class _Hunt:
 
     def _try(self, guest: Guest, suspect: _Suspect) -> None:
         """Find out which bugs it shows: alone, and not without any."""
-        taken = []
         shown, runs = self._again(guest, suspect, (), _OFF_RUNS, enough=1)
-        if not shown and runs >= _ENOUGH_OFF:
-            for bug in suspect.bugs:
-                again, _ = self._again(guest, suspect, (bug,), _FIRST_RUNS)
-                again += self._again(guest, suspect, (bug,), _MORE_RUNS)[0] if again else []
-                if len(again) >= _ENOUGH_AGAIN:
-                    if not self.scores[bug].found:
-                        self._note((bug,), again=(len(again), _FIRST_RUNS + _MORE_RUNS))
-                    self._take(bug, *again[0])
-                    taken.append(bug)
-        self.say(f"of {', '.join(suspect.bugs)}: {', '.join(taken) or 'none'}")
-        if not taken:
-            for bug in self.wanted():
-                self._note((bug,), rejected=self.scores[bug].rejected + 1)
+        if shown or runs < _ENOUGH_OFF:
+            self._reject("shows with all of them off" if shown else "takes too long to be tried again")
+            return
+        taken = [bug for bug in suspect.bugs if self._shows_alone(guest, suspect, bug)]
+        if taken:
+            self.say(f"found {', '.join(taken)}")
+        else:
+            self._reject(f"shows with none of {', '.join(suspect.bugs)} alone")
+
+    def _shows_alone(self, guest: Guest, suspect: _Suspect, bug: str) -> bool:
+        """Run it with just this bug on, and count it if that shows the finding."""
+        again, _ = self._again(guest, suspect, (bug,), _FIRST_RUNS)
+        again += self._again(guest, suspect, (bug,), _MORE_RUNS)[0] if again else []
+        if len(again) < _ENOUGH_AGAIN:
+            return False
+        if not self.scores[bug].found:
+            self._note((bug,), again=(len(again), _FIRST_RUNS + _MORE_RUNS))
+        self._take(bug, *again[0])
+        return True
+
+    def _reject(self, why: str) -> None:
+        self.say(f"not counted: {why}")
+        for bug in self.wanted():
+            self._note((bug,), rejected=self.scores[bug].rejected + 1)
 
     def _again(
         self, guest: Guest, suspect: _Suspect, bugs: Sequence[str], times: int, enough: int = _MANY
