@@ -32,8 +32,8 @@ def recorded(
     The guest's program is ended with the context. LostWorkerError if the
     guest dies or hangs, InfrastructureError if only the program does.
     """
-    place = guest.exchange / f"recordings-{os.getpid()}"
-    shutil.rmtree(place, ignore_errors=True)  # Of a guest that was lost.
+    place = _place(guest.exchange)
+    forget_recordings(guest.exchange)  # Of a guest that was lost.
     save_task(place, task)
     argv = (sys.executable, "-m", PROGRAM, str(place))
     pending = guest.start(argv, timeout_s=limit_s + target.silent_s, switches=switches)
@@ -47,6 +47,16 @@ def recorded(
             f"what runs workloads in the guest ended with status {ended.status}", hint=ended.stderr[-4000:]
         )
     shutil.rmtree(place)
+
+
+def forget_recordings(exchange: Path) -> None:
+    """Remove what a guest that was lost or given up has left behind."""
+    shutil.rmtree(_place(exchange), ignore_errors=True)
+
+
+def _place(exchange: Path) -> Path:
+    """Several of us may share the directory."""
+    return exchange / f"recordings-{os.getpid()}"
 
 
 def _appearing(place: Path, pending: Pending, deadline: float) -> Iterator[tuple[Counts, Execution]]:

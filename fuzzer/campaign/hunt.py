@@ -20,7 +20,7 @@ from fuzzer.campaign.examine import examine
 from fuzzer.campaign.examiner import Forbidden
 from fuzzer.campaign.execute import Execution
 from fuzzer.campaign.finding import load_facts, make_finding, save_finding
-from fuzzer.campaign.guestwork import minimize_in_guest, recorded
+from fuzzer.campaign.guestwork import forget_recordings, minimize_in_guest, recorded
 from fuzzer.campaign.index import open_index
 from fuzzer.campaign.lane import Lane
 from fuzzer.campaign.recording import Task
@@ -158,6 +158,8 @@ class _Hunt:
                 self._lose(error)
                 if self.trial.origin == SEED:
                     break
+            finally:
+                forget_recordings(self.directory)
         self._note(self.wanted(), seconds=self.seconds)
 
     def _look(self, guest: Guest) -> None:

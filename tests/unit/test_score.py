@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -93,14 +94,19 @@ class Script:
 
 
 def _play(
-    acts: list[Does], monkeypatch: pytest.MonkeyPatch, *, origin: str = GENERATED, more: tuple[str, ...] = ()
+    acts: list[Does],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    origin: str = GENERATED,
+    more: tuple[str, ...] = (),
+    there: Path = Path("/nonexistent"),
 ) -> tuple[tuple[Score, ...], Script]:
     script = Script(acts)
     for name in ("open_guest", "recorded", "examine"):
         monkeypatch.setattr(hunting, name, getattr(script, name))
     monkeypatch.setattr(hunting._Hunt, "_save", lambda self, execution, forbidden: "btrfs-names-1")
     trial = Trial(bugs=(BUG, *more), fs="btrfs", origin=origin, time_s=0.3)
-    told = hunt(cast(Lane, None), TARGET, trial, directory=Path("/nonexistent"), say=lambda text: None)
+    told = hunt(cast(Lane, None), TARGET, trial, directory=there, say=lambda text: None)
     return told, script
 
 
@@ -172,6 +178,13 @@ def test_a_guest_that_dies_of_its_own_workload_is_the_finding(monkeypatch: pytes
     (told,), script = _play([NOTHING, Does(dies=True)], monkeypatch, origin=SEED)
     assert (told.found, told.runs, told.first_run, told.buckets) == (1, 2, 2, ("guest-lost",))
     assert ("panicked" in told.lost, script.boots) == (True, 1)
+
+
+def test_recordings_of_a_guest_that_died_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for owner in (os.getpid(), 1):
+        (tmp_path / f"recordings-{owner}" / "0").mkdir(parents=True)
+    _play([Does(dies=True)], monkeypatch, origin=SEED, there=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["recordings-1"], "another one's stay"
 
 
 def test_a_guest_that_dies_of_others_is_told_and_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
