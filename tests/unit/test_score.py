@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +40,10 @@ class Does:
     shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known: str = ""
     dies: bool = False
+    luck: Callable[[bool, int], bool] = lambda on, run: True
+    """Whether a run that tries it again shows anything, by whether a bug is on and its number."""
+    patience: int = 10
+    """How many such runs there is time for."""
 
 
 NOTHING = Does(())
@@ -79,17 +83,23 @@ class Script:
             acted = self.acts[index] if index < len(self.acts) else NOTHING
             does = self.of[format_workload(workload)] if few else acted
             self.of[format_workload(workload)] = does
+            if few and index >= does.patience:
+                return
             if does.dies:
                 raise LostWorkerError("the UML guest panicked: BUG: x")
             for bug in on.intersection(does.hits):
                 hits[bug] += 1
-            yield Counts(index, dict(hits)), SimpleNamespace(workload=workload, does=does, on=on)
+            yield (
+                Counts(index, dict(hits)),
+                SimpleNamespace(
+                    workload=workload, does=does, on=on, lucky=not few or does.luck(bool(on), index)
+                ),
+            )
 
     @staticmethod
     def examine(lane: object, run: Any, plan: object) -> Any:
-        buckets = [
-            bucket for bug, shown in run.does.shows.items() if bug in run.on | {""} for bucket in shown
-        ]
+        shown = [bug for bug in run.does.shows if bug in run.on | {""} and run.lucky]
+        buckets = [bucket for bug in shown for bucket in run.does.shows[bug]]
         return SimpleNamespace(forbidden=[SimpleNamespace(bucket=b, known=run.does.known) for b in buckets])
 
 
@@ -153,6 +163,31 @@ def test_what_may_be_it(what: Does, found: int, monkeypatch: pytest.MonkeyPatch)
     (told,), _ = _play([what], monkeypatch)
     assert (told.found, told.rejected) == (found, 0)
     assert (told.first_s >= 0) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("what", "found", "again"),
+    [
+        (Does((BUG,), {"": (BUCKET,)}, luck=lambda on, run: on or run == 6), 0, (0, 0)),  # off, but seldom
+        (replace(SHOWS, luck=lambda on, run: on and run == 1), 1, (2, 5)),  # in two of two and three
+        (replace(SHOWS, luck=lambda on, run: on and run == 2), 0, (0, 0)),  # not in the first two
+        (Does((BUG,), SHOWS.shows, luck=lambda on, run: on and run == 0), 1, (2, 5)),
+        (replace(SHOWS, patience=4), 0, (0, 0)),  # too slow to know that it never shows with it off
+        (replace(SHOWS, patience=5), 1, (5, 5)),
+    ],
+)
+def test_how_often_it_has_to_come_again(
+    what: Does, found: int, again: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (told,), _ = _play([what], monkeypatch)
+    assert (told.found, told.again, told.rejected) == (found, again, 1 - found)
+
+
+def test_one_more_time_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = iter([True] + [False] * 9)
+    what = replace(SHOWS, luck=lambda on, run: on and next(shown))
+    (told,), _ = _play([what], monkeypatch)
+    assert (told.found, told.rejected) == (0, 1)
 
 
 def test_of_many_bugs_the_one_that_shows_it_alone_is_found_and_then_off(
